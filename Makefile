@@ -1,0 +1,56 @@
+# What the project does, by name. `make` alone lists it.
+
+# Builds and downloads are kept outside the clone, so that a second clone starts warm.
+CACHE := $(or $(RERANKER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reranker)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BINARY := $(CARGO_TARGET_DIR)/debug/reranker
+
+.PHONY: help run test lint fmt build bench bless deny demo
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+# The dev profile compiles the arithmetic as release does and shares its output with `make test`.
+run: ## serve the demo model on ports 8080 (HTTP), 50051 (gRPC) and 9090 (admin)
+	cargo run --package reranker -- serve --model demo --alias zerank-1-small=demo --alias zerank-1=demo
+
+test: lint ## all that a change must pass
+	cargo build --workspace --all-targets
+	cargo test --workspace
+	tests/sdk/run.sh $(BINARY)
+
+lint: ## formatting, clippy with warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+fmt: ## format the sources
+	cargo fmt --all
+
+build: ## the optimised binary: target/release/reranker under the cache folder
+	cargo build --release --package reranker
+	@echo $(CARGO_TARGET_DIR)/release/reranker
+
+bench: ## the figures of tests/bench/README.md, on this machine
+	cargo build --package reranker
+	cargo test --package reranker-engine --test reference -- --nocapture
+	cargo bench --profile dev --package reranker-engine --bench forward
+	python3 -m venv $(CACHE)/bench
+	$(CACHE)/bench/bin/pip install --quiet grpcio==1.76.0
+	$(CACHE)/bench/bin/python tests/bench/loopback.py --binary $(BINARY)
+
+bless: ## make the reference scores anew; downloads torch and transformers
+	cargo build --package reranker
+	python3 -m venv $(CACHE)/reference
+	$(CACHE)/reference/bin/pip install --quiet --requirement tests/reference/requirements.txt
+	$(CACHE)/reference/bin/python tests/reference/make_reference.py --binary $(BINARY)
+
+deny: ## licences, bans and sources of all dependencies
+	cargo install --quiet --locked --root $(CACHE)/tools cargo-deny
+	$(CACHE)/tools/bin/cargo-deny check bans licenses sources
+
+demo: ## train the demo model anew on this machine's packages; an hour or more, downloads torch
+	python3 -m venv $(CACHE)/train
+	$(CACHE)/train/bin/pip install --quiet --requirement service/engine/demo/requirements.txt
+	for step in corpus tokenizer negatives train evaluate; do \
+	  $(CACHE)/train/bin/python service/engine/demo/train.py $$step || exit; \
+	done

@@ -1,0 +1,179 @@
+//! Text to token ids: the only place that knows the `tokenizers` crate.
+
+use super::prompt::prepare;
+use super::spec::ModelSpec;
+use crate::LoadError;
+use rayon::prelude::*;
+use serde_json::Value;
+use std::path::Path;
+
+/// What a special token spelled in a query or document means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecialTokens {
+    /// Plain text: a document cannot write itself a better score.
+    #[default]
+    Plain,
+    /// The token, as the published code reads it.
+    Parse,
+}
+
+/// Encodes pairs of one model.
+pub(crate) struct PairTokenizer {
+    /// Reads user text: added tokens are plain text unless they are to be parsed.
+    text: tokenizers::Tokenizer,
+    before_query: Vec<u32>,
+    between: Vec<u32>,
+    after_document: Vec<u32>,
+    answer: u32,
+    query_chars: usize,
+    document_chars: usize,
+    max_input_tokens: usize,
+}
+
+/// The token ids of one query and its documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EncodedPairs {
+    /// What all pairs begin with: the frame up to the document, the query in it.
+    pub(crate) prefix: Vec<u32>,
+    pub(crate) documents: Vec<EncodedDocument>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EncodedDocument {
+    /// The document and the frame after it.
+    pub(crate) ids: Vec<u32>,
+    /// The pair was too long and lost its last document (or query) tokens.
+    pub(crate) truncated: bool,
+}
+
+impl PairTokenizer {
+    /// Reads a `tokenizer.json` and checks that it fits the model's prompt.
+    ///
+    /// `vocab_size` bounds the ids; `max_input_tokens` the tokens of a pair in its prompt.
+    pub(crate) fn parse(
+        json: &[u8],
+        path: &Path,
+        spec: &ModelSpec,
+        special_tokens: SpecialTokens,
+        vocab_size: usize,
+        max_input_tokens: usize,
+    ) -> Result<Self, LoadError> {
+        let invalid = |reason: String| LoadError::Invalid { path: path.to_owned(), reason };
+        let unfit = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
+        let mut description: Value =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        description["truncation"] = Value::Null;
+        description["padding"] = Value::Null;
+        let build = |description: &Value| {
+            tokenizers::Tokenizer::from_bytes(description.to_string())
+                .map_err(|error| invalid(error.to_string()))
+        };
+        let parsing = build(&description)?;
+        let highest = parsing.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if highest >= vocab_size {
+            return Err(unfit(format!(
+                "it has token id {highest}, config.json a vocabulary of {vocab_size}"
+            )));
+        }
+        let answer = match encode(&parsing, spec.answer_token).as_slice() {
+            &[id] => id,
+            ids => {
+                return Err(unfit(format!(
+                    "the answer token `{}` is {} tokens in it, not one",
+                    spec.answer_token,
+                    ids.len()
+                )));
+            }
+        };
+        let [before_query, between, after_document] =
+            [spec.prompt.before_query, spec.prompt.between, spec.prompt.after_document]
+                .map(|text| encode(&parsing, text));
+        let parts = [
+            &before_query[..],
+            &encode(&parsing, "a"),
+            &between,
+            &encode(&parsing, "b"),
+            &after_document,
+        ];
+        let whole = format!(
+            "{}a{}b{}",
+            spec.prompt.before_query, spec.prompt.between, spec.prompt.after_document
+        );
+        if encode(&parsing, &whole) != parts.concat() {
+            return Err(unfit("it joins the prompt's frame with the texts inside".to_owned()));
+        }
+        for marker in ["<|im_start|>", "<|im_end|>"] {
+            if whole.contains(marker) && encode(&parsing, marker).len() != 1 {
+                return Err(unfit(format!("it has no token `{marker}`, which the prompt needs")));
+            }
+        }
+        let frame = before_query.len() + between.len() + after_document.len();
+        if frame >= max_input_tokens {
+            return Err(unfit(format!(
+                "the prompt's frame of {frame} tokens leaves no room in {max_input_tokens} positions"
+            )));
+        }
+        let text = match special_tokens {
+            SpecialTokens::Parse => parsing,
+            SpecialTokens::Plain => {
+                description["added_tokens"] = Value::Array(Vec::new());
+                build(&description)?
+            }
+        };
+        Ok(Self {
+            text,
+            before_query,
+            between,
+            after_document,
+            answer,
+            query_chars: spec.query_chars,
+            document_chars: spec.document_chars,
+            max_input_tokens,
+        })
+    }
+
+    /// The id of the answer token.
+    pub(crate) fn answer(&self) -> u32 {
+        self.answer
+    }
+
+    /// Encodes the query once and the documents on all threads of the pool.
+    ///
+    /// A pair over the limit loses its document's last tokens; a query that alone is over it loses
+    /// its own. The frame is never cut.
+    pub(crate) fn encode<D: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[D],
+    ) -> EncodedPairs {
+        let frame = self.before_query.len() + self.between.len() + self.after_document.len();
+        let room = self.max_input_tokens - frame;
+        let mut query = encode(&self.text, prepare(query, self.query_chars));
+        let query_truncated = query.len() > room;
+        query.truncate(room);
+        let room = room - query.len();
+        let documents = documents
+            .par_iter()
+            .map(|document| {
+                let mut ids = encode(&self.text, prepare(document.as_ref(), self.document_chars));
+                let truncated = query_truncated || ids.len() > room;
+                ids.truncate(room);
+                ids.extend_from_slice(&self.after_document);
+                EncodedDocument { ids, truncated }
+            })
+            .collect();
+        let prefix = [&self.before_query[..], &query, &self.between].concat();
+        EncodedPairs { prefix, documents }
+    }
+}
+
+fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Vec<u32> {
+    tokenizer
+        .encode_fast(text, false)
+        .expect("byte-level encoding of text does not fail")
+        .get_ids()
+        .to_vec()
+}
+
+#[cfg(test)]
+mod tests;

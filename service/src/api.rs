@@ -1,0 +1,28 @@
+//! The protocols: everything that knows a wire format.
+//!
+//! A request is parsed and checked here, runs as a domain request in [`App`](crate::app::App), and
+//! its answer is written here. Both protocols use the same checks (`convert`) and the same use-case.
+
+pub(crate) mod convert;
+pub(crate) mod grpc;
+pub(crate) mod http;
+
+use crate::error::Error;
+use futures::FutureExt;
+use std::panic::AssertUnwindSafe;
+
+/// The largest request that is read, in bytes: the HTTP body or the gRPC message.
+pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Turns a panic of a handler into an internal error: one bad request must not end a connection
+/// with other requests on it, or the process.
+pub(crate) async fn catch_panic<T>(
+    handler: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    // Nothing that a handler shares with other requests is left half-changed by an unwind: the
+    // domain's state is behind channels and atomics.
+    match AssertUnwindSafe(handler).catch_unwind().await {
+        Ok(result) => result,
+        Err(payload) => Err(Error::panicked(payload.as_ref())),
+    }
+}

@@ -1,0 +1,146 @@
+//! Wire to domain and back: each check of a request exists once, here.
+//!
+//! Both protocols give their fields as [`RerankFields`]. What a field may hold whatever the
+//! protocol (`top_n`) is a function of its own, because HTTP reports all wrong fields at once.
+
+use crate::error::{Error, Location, Violation};
+use crate::rerank::{self, Latency, MAX_TOTAL_BYTES, RerankRequest, RerankResponse};
+use reranker_proto::v1;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+/// The fields of a rerank request in either protocol.
+pub(crate) struct RerankFields {
+    pub(crate) model: Option<String>,
+    pub(crate) query: String,
+    pub(crate) documents: Vec<String>,
+    pub(crate) top_n: Option<NonZeroUsize>,
+    pub(crate) latency: Option<Latency>,
+}
+
+impl RerankFields {
+    /// Checks the limits.
+    pub(crate) fn into_request(self, received: Instant) -> Result<RerankRequest, Error> {
+        let Self { model, query, documents, top_n, latency } = self;
+        let total_bytes = rerank::total_bytes(&query, &documents);
+        if total_bytes > MAX_TOTAL_BYTES {
+            return Err(Error::InputTooLarge { total_bytes, limit_bytes: MAX_TOTAL_BYTES });
+        }
+        Ok(RerankRequest { model, query, documents, top_n, latency, received })
+    }
+}
+
+/// `top_n` is at least 1; more than there are documents means all.
+pub(crate) fn top_n(value: i64) -> Result<NonZeroUsize, Violation> {
+    // A number past `usize` is past the number of documents as well.
+    let value = usize::try_from(value.max(0)).unwrap_or(usize::MAX);
+    NonZeroUsize::new(value).ok_or_else(|| Violation {
+        kind: "greater_than_equal",
+        location: vec![Location::Field("top_n")],
+        message: "Input should be greater than or equal to 1",
+    })
+}
+
+/// What a wrong class of work is told.
+pub(crate) fn latency_violation() -> Violation {
+    Violation {
+        kind: "literal_error",
+        location: vec![Location::Field("latency")],
+        message: "Input should be 'fast' or 'slow'",
+    }
+}
+
+impl TryFrom<v1::RerankRequest> for RerankFields {
+    type Error = Error;
+
+    fn try_from(request: v1::RerankRequest) -> Result<Self, Error> {
+        let v1::RerankRequest { model, query, documents, top_n, latency } = request;
+        let mut violations = Vec::new();
+        let top_n = top_n.and_then(|value| {
+            self::top_n(value).map_err(|violation| violations.push(violation)).ok()
+        });
+        let latency = match v1::LatencyMode::try_from(latency) {
+            Ok(v1::LatencyMode::Unspecified) => None,
+            Ok(v1::LatencyMode::Fast) => Some(Latency::Fast),
+            Ok(v1::LatencyMode::Slow) => Some(Latency::Slow),
+            Err(_) => {
+                violations.push(latency_violation());
+                None
+            }
+        };
+        if violations.is_empty() {
+            let model = Some(model).filter(|model| !model.is_empty());
+            Ok(Self { model, query, documents, top_n, latency })
+        } else {
+            Err(Error::InvalidRequest(violations))
+        }
+    }
+}
+
+impl From<RerankResponse> for v1::RerankResponse {
+    fn from(response: RerankResponse) -> Self {
+        let RerankResponse { model, results, total_bytes, total_tokens, latency, e2e, inference } =
+            response;
+        let results = results.iter().map(|result| v1::RerankResult {
+            index: count(result.index as u64),
+            relevance_score: result.relevance_score,
+            truncated: result.truncated,
+        });
+        let mode = match latency {
+            Latency::Fast => v1::LatencyMode::Fast,
+            Latency::Slow => v1::LatencyMode::Slow,
+        };
+        Self {
+            results: results.collect(),
+            total_bytes: count(total_bytes),
+            total_tokens: count(total_tokens),
+            actual_latency_mode: mode.into(),
+            e2e_latency: e2e.as_secs_f64(),
+            inference_latency: inference.as_secs_f64(),
+            model,
+        }
+    }
+}
+
+/// No count of one request comes near the end of `i64`.
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(document_bytes: usize) -> Result<RerankRequest, Error> {
+        let fields = RerankFields {
+            model: None,
+            query: String::new(),
+            documents: vec!["x".repeat(document_bytes)],
+            top_n: None,
+            latency: None,
+        };
+        fields.into_request(Instant::now())
+    }
+
+    /// One byte off, and a request that the hosted API took is refused, or memory is not bounded.
+    #[test]
+    fn the_byte_limit_is_exact() {
+        assert!(request(4_999_850).is_ok());
+        let error = request(4_999_851).expect_err("is over the limit");
+        assert_eq!(
+            error.to_string(),
+            "query and documents count 5000001 bytes (per document: 150 + query + document); \
+             the limit is 5000000"
+        );
+    }
+
+    /// `top_n: 0` would look like "nothing is relevant".
+    #[test]
+    fn top_n_is_at_least_one() {
+        assert_eq!(top_n(1).map(NonZeroUsize::get), Ok(1));
+        assert_eq!(top_n(i64::MAX).map(NonZeroUsize::get), Ok(i64::MAX as usize));
+        for value in [0, -1, i64::MIN] {
+            assert!(top_n(value).is_err(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What both protocols call: the loaded models by name, the use-cases, and the gate in front.
+//!
+//! Owns the life of the service: loading, ready, draining. Knows no protocol. The stage is the
+//! one source for readiness on every listener.
+
+use crate::error::Error;
+use crate::rerank::{self, RerankRequest, RerankResponse};
+use reranker_engine::Engine;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The service without its protocols. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    aliases: Vec<Alias>,
+    models: OnceLock<Vec<Engine>>,
+    stage: watch::Sender<Stage>,
+    in_flight: TaskTracker,
+}
+
+/// Another name for a loaded model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// What requests may say.
+    pub name: String,
+    /// The model that answers.
+    pub model: String,
+}
+
+/// How far the service is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Models are being loaded; requests are refused.
+    Loading,
+    /// Models are loaded and warmed up.
+    Ready,
+    /// Shutting down: admitted requests finish, new ones are refused.
+    Draining,
+}
+
+/// A request that was let in; draining waits until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// When the request arrived.
+    pub received: Instant,
+    _in_flight: TaskTrackerToken,
+}
+
+impl App {
+    /// A service without models yet.
+    pub fn new(aliases: Vec<Alias>) -> Self {
+        Self(Arc::new(Inner {
+            aliases,
+            models: OnceLock::new(),
+            stage: watch::Sender::new(Stage::Loading),
+            in_flight: TaskTracker::new(),
+        }))
+    }
+
+    /// Gives the service its models, the default first, and opens the gate.
+    ///
+    /// # Panics
+    /// If there is no model, or the service has its models already.
+    pub fn serve_models(&self, models: Vec<Engine>) {
+        assert!(!models.is_empty(), "a service has a default model");
+        assert!(self.0.models.set(models).is_ok(), "models are loaded once");
+        self.0.stage.send_if_modified(|stage| {
+            let loaded = *stage == Stage::Loading;
+            if loaded {
+                *stage = Stage::Ready;
+            }
+            loaded
+        });
+    }
+
+    /// The stage now and whenever it changes.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
+    }
+
+    /// False once a model's worker has ended outside a shutdown: only a restart helps then.
+    pub fn is_healthy(&self) -> bool {
+        *self.0.stage.borrow() == Stage::Draining || self.models().iter().all(Engine::is_healthy)
+    }
+
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// [`Error::Loading`] and [`Error::Draining`].
+    pub fn admit(&self) -> Result<Admission, Error> {
+        // Counted before the stage is read: `drain` sets the stage before it waits for the count,
+        // so no request can slip between the two.
+        let admission =
+            Admission { received: Instant::now(), _in_flight: self.0.in_flight.token() };
+        match *self.0.stage.borrow() {
+            Stage::Loading => Err(Error::Loading),
+            Stage::Ready => Ok(admission),
+            Stage::Draining => Err(Error::Draining),
+        }
+    }
+
+    /// Refuses new requests from now on and returns once the admitted ones are answered.
+    pub async fn drain(&self) {
+        self.0.stage.send_replace(Stage::Draining);
+        self.0.in_flight.close();
+        self.0.in_flight.wait().await;
+    }
+
+    /// Requests that are let in and not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight.len()
+    }
+
+    /// Ends the models' workers; blocks until their queues are empty.
+    pub fn close_models(&self) {
+        self.models().iter().for_each(Engine::close);
+    }
+
+    /// Scores documents with the model that the request names.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`], [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
+    pub async fn rerank(&self, request: RerankRequest) -> Result<RerankResponse, Error> {
+        let engine = self.model(request.model.as_deref())?.clone();
+        rerank::rerank(&engine, request).await
+    }
+
+    fn models(&self) -> &[Engine] {
+        self.0.models.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn model(&self, name: Option<&str>) -> Result<&Engine, Error> {
+        let models = self.models();
+        let Some(name) = name else {
+            return models.first().ok_or(Error::Loading);
+        };
+        let alias = self.0.aliases.iter().find(|alias| alias.name == name);
+        let target = alias.map_or(name, |alias| &alias.model);
+        models.iter().find(|engine| engine.spec().name == target).ok_or_else(|| {
+            let names = models.iter().map(|engine| engine.spec().name.to_string());
+            let aliases = self.0.aliases.iter().map(|alias| alias.name.clone());
+            Error::ModelNotFound {
+                name: name.to_owned(),
+                available: names.chain(aliases).collect(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pod that is still loading would be sent requests it cannot answer.
+    #[test]
+    fn the_gate_is_shut_while_loading() {
+        let app = App::new(Vec::new());
+        assert!(matches!(app.admit(), Err(Error::Loading)));
+        assert!(app.is_healthy());
+        assert_eq!(app.in_flight(), 0);
+    }
+
+    /// A rollout would cut requests off, or hang although nothing is left to do.
+    #[tokio::test]
+    async fn draining_waits_for_admitted_requests_only() {
+        let app = App::new(Vec::new());
+        app.0.stage.send_replace(Stage::Ready);
+        let admitted = app.admit().expect("is ready");
+        let draining = tokio::spawn({
+            let app = app.clone();
+            async move { app.drain().await }
+        });
+        app.stage().wait_for(|stage| *stage == Stage::Draining).await.expect("the app is alive");
+        assert!(matches!(app.admit(), Err(Error::Draining)));
+        assert!(!draining.is_finished());
+        drop(admitted);
+        draining.await.expect("drains");
+    }
+}

@@ -1,0 +1,67 @@
+//! `reranker models`
+
+use super::Failure;
+use reranker_engine::ModelSpec;
+use std::io::Write;
+
+pub(super) fn run() -> Result<(), Failure> {
+    std::io::stdout().lock().write_all(table(ModelSpec::known()).as_bytes())?;
+    Ok(())
+}
+
+fn table(models: &[ModelSpec]) -> String {
+    let header = ["NAME", "REPOSITORY", "PARAMETERS", "WEIGHTS", "LICENCE", "NEEDS"];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(models.iter().map(|spec| {
+        let repository = match (spec.repository, spec.revision) {
+            (None, _) => "inside the binary".to_owned(),
+            (Some(repository), None) => repository.to_owned(),
+            (Some(repository), Some(revision)) => format!("{repository}@{}", &revision[..12]),
+        };
+        [
+            spec.name.clone().into_owned(),
+            repository,
+            short(spec.parameters, ""),
+            short(spec.weight_bytes, "B"),
+            spec.licence.to_owned(),
+            spec.hardware.to_owned(),
+        ]
+    }));
+    let widths: [usize; 6] =
+        std::array::from_fn(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or_default());
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// `3.4 GB`, `1.7 G`, `450 k`
+fn short(value: u64, unit: &str) -> String {
+    let value = value as f64;
+    let (scaled, prefix) = match value {
+        1e9.. => (value / 1e9, "G"),
+        1e6.. => (value / 1e6, "M"),
+        1e3.. => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    format!("{scaled:.1} {prefix}{unit}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// People choose their hardware from this table.
+    #[test]
+    fn every_known_model_has_a_row() {
+        let table = table(ModelSpec::known());
+        let small = table.lines().find(|line| line.starts_with("zerank-1-small ")).expect("a row");
+        assert!(small.contains("zeroentropy/zerank-1-small-reranker@a65fd51c450e"), "{small}");
+        assert!(small.contains("1.7 G  ") && small.contains("3.4 GB"), "{small}");
+        assert_eq!(table.lines().count(), ModelSpec::known().len() + 1);
+        assert_eq!([short(0, "B"), short(450_000, "")], ["0.0 B", "450.0 k"]);
+    }
+}

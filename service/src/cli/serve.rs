@@ -1,0 +1,147 @@
+//! `reranker serve`
+
+use super::{Failure, load_model};
+use crate::app::App;
+use crate::config::{Config, ModelChoice, ServeArgs};
+use crate::server::{ServeError, Server};
+use crate::telemetry;
+use reranker_engine::{Engine, EngineOptions};
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let log_format = args.log_format;
+    let config = Config::try_from(args).map_err(Failure::Usage)?;
+    telemetry::init(log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config));
+    // What still runs has had its grace.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let Config { models, aliases, options, listen, shutdown_grace } = config;
+    let mut signals = Signals::listen()?;
+    let server = Server::bind(listen).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let addresses = server.addresses();
+    tracing::info!(
+        grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening"
+    );
+    let app = App::new(aliases);
+    let stop = CancellationToken::new();
+    let mut serving = tokio::spawn(server.run(app.clone(), stop.clone(), shutdown_grace));
+    let loaded = tokio::select! {
+        loaded = load_models(models, options) => Some(loaded),
+        () = signals.next() => None,
+        ended = &mut serving => return finished(ended),
+    };
+    match loaded {
+        Some(Ok(engines)) => {
+            app.serve_models(engines);
+            tracing::info!("ready");
+            tokio::select! {
+                () = signals.next() => {}
+                ended = &mut serving => return finished(ended),
+            }
+        }
+        Some(Err(error)) => {
+            stop.cancel();
+            // The reason to report is the load's.
+            let _ = serving.await;
+            return Err(Failure::Failed(error));
+        }
+        None => {}
+    }
+    stop.cancel();
+    tokio::select! {
+        ended = &mut serving => finished(ended),
+        () = signals.next() => Err(Failure::Failed(format!(
+            "second signal: stopped with {} requests unanswered", app.in_flight()
+        ))),
+    }
+}
+
+fn finished(ended: Result<Result<(), ServeError>, JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(served) => served.map_err(|error| Failure::Failed(error.to_string())),
+        Err(error) => Err(Failure::Failed(format!("the server broke: {error}"))),
+    }
+}
+
+/// Loads on a thread of its own: a download that nobody waits for any more must not hold the
+/// process, which the runtime's blocking threads would.
+async fn load_models(
+    models: Vec<ModelChoice>,
+    options: EngineOptions,
+) -> Result<Vec<Engine>, String> {
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+        let engines = models.iter().map(|choice| load_one(choice, &options)).collect();
+        // Nobody listens any more if the process is about to end.
+        let _ = sender.send(engines);
+    });
+    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    receiver
+        .await
+        .unwrap_or_else(|_| Err("loading the model panicked; the log says why".to_owned()))
+}
+
+fn load_one(choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, String> {
+    let ModelChoice { spec, source } = choice;
+    tracing::info!(model = %spec.name, %source, "loading");
+    let started = Instant::now();
+    let engine =
+        load_model(choice, options).map_err(|error| format!("model `{}`: {error}", spec.name))?;
+    let info = engine.info();
+    tracing::info!(
+        model = %spec.name,
+        device = %info.device,
+        dtype = %info.dtype,
+        parameters = info.parameters,
+        max_batch_tokens = info.max_batch_tokens,
+        seconds = started.elapsed().as_secs_f64(),
+        "loaded"
+    );
+    Ok(engine)
+}
+
+/// A signal so soon after another is the same one: `timeout` and some supervisors send it to the
+/// process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    last: Option<Instant>,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            last: None,
+        })
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn next(&mut self) {
+        loop {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            };
+            let now = Instant::now();
+            if self.last.is_none_or(|last| now.duration_since(last) > SAME_SIGNAL) {
+                tracing::info!("{name} received");
+                self.last = Some(now);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What can go wrong with a request, and what each protocol says about it.
+//!
+//! A leaf: knows no protocol crate. `Error -> ErrorCode -> Wire`: the table in
+//! [`ErrorCode::wire`] is the only place where a gRPC code meets an HTTP status.
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a request has no answer. The text is for the caller and the same in both protocols.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields that are missing, of the wrong type or out of range: all of them at once.
+    #[error("{}", Violations(.0))]
+    InvalidRequest(Vec<Violation>),
+    /// Query and documents together are longer than a request may be.
+    #[error(
+        "query and documents count {total_bytes} bytes (per document: 150 + query + document); \
+         the limit is {limit_bytes}"
+    )]
+    InputTooLarge {
+        /// By the formula of `total_bytes`.
+        total_bytes: u64,
+        /// The most that is accepted.
+        limit_bytes: u64,
+    },
+    /// The raw request is longer than the server reads.
+    #[error("the request is over {limit_bytes} bytes; send fewer documents a call")]
+    BodyTooLarge {
+        /// The most that is accepted.
+        limit_bytes: usize,
+    },
+    /// No model or alias of this name is loaded.
+    #[error("model `{name}` not found; available: {}", available.join(", "))]
+    ModelNotFound {
+        /// What the caller asked for.
+        name: String,
+        /// Models, then aliases.
+        available: Vec<String>,
+    },
+    /// No such path.
+    #[error("route `{path}` not found")]
+    RouteNotFound {
+        /// As the caller wrote it.
+        path: String,
+    },
+    /// The path exists for another method.
+    #[error("method `{method}` not allowed for `{path}`")]
+    MethodNotAllowed {
+        /// As the caller wrote it.
+        method: String,
+        /// As the caller wrote it.
+        path: String,
+    },
+    /// The queue is full.
+    #[error("overloaded: the queue is full; retry in {} s", retry_seconds(*retry_after))]
+    Overloaded {
+        /// When there is likely room again.
+        retry_after: Duration,
+    },
+    /// The models are not loaded yet.
+    #[error("loading the model; retry in {} s", retry_seconds(LOADING_RETRY))]
+    Loading,
+    /// The server is shutting down.
+    #[error("the server is shutting down; retry in {} s", retry_seconds(DRAINING_RETRY))]
+    Draining,
+    /// A bug or a broken device. The cause goes to the log, not to the caller.
+    #[error("internal error")]
+    Internal {
+        /// For the log.
+        cause: String,
+    },
+}
+
+/// A load takes seconds for a small model and minutes for a large one.
+const LOADING_RETRY: Duration = Duration::from_secs(5);
+/// Another replica is there at once.
+const DRAINING_RETRY: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// The row of the table this error belongs to.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::InputTooLarge { .. } => ErrorCode::LimitExceeded,
+            Self::BodyTooLarge { .. } => ErrorCode::PayloadTooLarge,
+            Self::ModelNotFound { .. } => ErrorCode::NotFound,
+            Self::RouteNotFound { .. } => ErrorCode::RouteNotFound,
+            Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
+            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::Loading | Self::Draining => ErrorCode::Unavailable,
+            Self::Internal { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// Whole seconds from 1 to 60 until a retry makes sense, for errors that pass.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded { retry_after } => Some(retry_seconds(*retry_after)),
+            Self::Loading => Some(retry_seconds(LOADING_RETRY)),
+            Self::Draining => Some(retry_seconds(DRAINING_RETRY)),
+            _ => None,
+        }
+    }
+
+    /// An internal error from a caught panic.
+    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Self::Internal { cause: format!("panicked: {text}") }
+    }
+}
+
+/// The official clients ignore values outside 1..=60.
+fn retry_seconds(after: Duration) -> u64 {
+    after.as_millis().div_ceil(1000).clamp(1, 60) as u64
+}
+
+/// What kind of answer an error gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table beside it says what each means")]
+pub enum ErrorCode {
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    RouteNotFound,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    Overloaded,
+    Unavailable,
+    Internal,
+}
+
+/// An error code as the two protocols write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// A value of `google.rpc.Code`.
+    pub grpc: i32,
+    /// The HTTP status.
+    pub http: u16,
+    /// False: tells the official clients not to retry what their own list would retry.
+    pub retry: bool,
+}
+
+impl ErrorCode {
+    /// The one table from errors to protocols.
+    pub const fn wire(self) -> Wire {
+        let (grpc, http, retry) = match self {
+            Self::InvalidRequest => (3, 422, true),    // INVALID_ARGUMENT
+            Self::LimitExceeded => (3, 400, true),     // INVALID_ARGUMENT
+            Self::NotFound => (5, 404, true),          // NOT_FOUND
+            Self::RouteNotFound => (12, 404, true),    // UNIMPLEMENTED
+            Self::MethodNotAllowed => (12, 405, true), // UNIMPLEMENTED
+            Self::PayloadTooLarge => (11, 413, true),  // OUT_OF_RANGE
+            Self::Overloaded => (8, 429, true),        // RESOURCE_EXHAUSTED
+            Self::Unavailable => (14, 503, true),      // UNAVAILABLE
+            Self::Internal => (13, 500, false),        // INTERNAL
+        };
+        Wire { grpc, http, retry }
+    }
+}
+
+/// One thing that is wrong with a request, in the terms of pydantic's error list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// `missing`, `string_type`, ...
+    pub kind: &'static str,
+    /// Where, from the request inwards; empty: the request itself.
+    pub location: Vec<Location>,
+    /// What is expected there.
+    pub message: &'static str,
+}
+
+/// A step into a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A field of an object.
+    Field(&'static str),
+    /// An item of a list; for text that is no JSON, the position in characters.
+    Index(usize),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
+impl Violation {
+    /// `documents.3`, or nothing for the request itself.
+    pub fn path(&self) -> String {
+        let steps: Vec<String> = self.location.iter().map(Location::to_string).collect();
+        steps.join(".")
+    }
+}
+
+/// `body.query: Field required; body.top_n: ...`
+struct Violations<'a>(&'a [Violation]);
+
+impl fmt::Display for Violations<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, violation) in self.0.iter().enumerate() {
+            f.write_str(if index == 0 { "body" } else { "; body" })?;
+            for step in &violation.location {
+                write!(f, ".{step}")?;
+            }
+            write!(f, ": {}", violation.message)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients match on this text; the official Node client shows it as the error.
+    #[test]
+    fn violations_are_joined_with_their_places() {
+        let violation = |location, message| Violation { kind: "missing", location, message };
+        let error = Error::InvalidRequest(vec![
+            violation(vec![Location::Field("query")], "Field required"),
+            violation(
+                vec![Location::Field("documents"), Location::Index(3)],
+                "Input should be a valid string",
+            ),
+            violation(vec![], "Input should be an object"),
+        ]);
+        assert_eq!(
+            error.to_string(),
+            "body.query: Field required; body.documents.3: Input should be a valid string; \
+             body: Input should be an object"
+        );
+    }
+
+    /// A value outside 1..=60 makes the Python client fall back to its own, shorter delays.
+    #[test]
+    fn retry_seconds_are_whole_and_in_range() {
+        let seconds = [0, 1, 1_000, 1_001, 59_999, 3_600_000]
+            .map(|millis| retry_seconds(Duration::from_millis(millis)));
+        assert_eq!(seconds, [1, 1, 1, 2, 60, 60]);
+    }
+
+    /// A caller of one protocol would see another kind of error than a caller of the other.
+    #[test]
+    fn the_table_has_one_row_a_code() {
+        let available = vec!["demo".to_owned(), "zerank-1".to_owned()];
+        let error = Error::ModelNotFound { name: "x".into(), available };
+        assert_eq!(error.to_string(), "model `x` not found; available: demo, zerank-1");
+        assert_eq!(error.code().wire(), Wire { grpc: 5, http: 404, retry: true });
+        let internal = Error::panicked(&"boom");
+        assert_eq!(internal.code().wire(), Wire { grpc: 13, http: 500, retry: false });
+        assert_eq!(internal.to_string(), "internal error");
+    }
+}

@@ -1,0 +1,30 @@
+//! The reranker service: zerank cross-encoders over gRPC, over the hosted API's HTTP shape and
+//! from the command line.
+//!
+//! ```text
+//! main ──> cli ──> config, telemetry, app, server
+//! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
+//! error: a leaf, open to all.   config: main, cli, telemetry only.
+//!
+//! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server
+//!               axum                           api/http, server
+//!               clap, std::env                 config, cli, main
+//! ```
+//!
+//! Invariants
+//! - Wire types end in `api`; domain types derive no serde of any wire.
+//! - A check of a request exists once, in `api::convert`, and an error has one row for both
+//!   protocols, in `error`.
+//! - A request passes the gate ([`app::App::admit`]) whole or not at all; draining waits for those
+//!   that have passed it.
+//! - Texts become tokens on the blocking pool, never on an async thread.
+//! - Every task and thread has an owner that joins it; if a model's worker ends, the process ends.
+
+mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod rerank;
+pub mod server;
+pub mod telemetry;

@@ -1,0 +1,13 @@
+//! One module a behaviour: what a user of the service relies on.
+
+mod cli;
+mod faults;
+mod grpc_meta;
+mod http_errors;
+mod http_sizes;
+mod hub;
+mod lifecycle;
+mod overload;
+mod parity;
+mod rerank_answers;
+mod shutdown;

@@ -1,0 +1,123 @@
+//! SIGTERM: what is being answered is answered, what is new is refused, the process ends.
+
+use anyhow::Result;
+use reranker_proto::v1::RerankRequest;
+use reranker_tests::checkpoint::Checkpoint;
+use reranker_tests::process::Process;
+use reranker_tests::raw::Connection;
+use reranker_tests::server::{Running, random};
+use reranker_tests::{LIMIT, until};
+use serde_json::json;
+use std::time::Instant;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+const PATH: &str = "/v1/models/rerank";
+const BODY: &str = r#"{"query":"q","documents":["a","b"]}"#;
+
+/// A server with one request that has been let in and not been sent whole.
+fn with_a_request_in_flight(flags: &[&str]) -> Result<(Process, Connection)> {
+    let checkpoint = Checkpoint::new(1);
+    let model = checkpoint.model("m");
+    let process = Process::serve(&[&["--model", &model], flags].concat(), &[])?.ready()?;
+    let mut connection = Connection::open(&process.http)?;
+    let length = format!("content-length: {}", BODY.len());
+    connection.post(PATH, &[&length, "expect: 100-continue"])?;
+    // The server asks for the body after it has let the request in.
+    assert_eq!(connection.answer()?.status, 100);
+    Ok((process, connection))
+}
+
+fn get(base: &str, path: &str) -> Result<u16> {
+    let mut connection = Connection::open(base)?;
+    connection.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes())?;
+    Ok(connection.answer()?.status)
+}
+
+/// Every rollout would lose requests, or send new ones to a server that is going away.
+#[test]
+fn requests_in_flight_finish_and_new_ones_are_refused() -> Result<()> {
+    let (process, mut in_flight) = with_a_request_in_flight(&[])?;
+    assert_eq!(get(&process.admin, "/readyz")?, 200);
+    process.terminate()?;
+    process.wait_for("draining")?;
+
+    assert_eq!(get(&process.admin, "/readyz")?, 503);
+    assert_eq!(get(&process.admin, "/livez")?, 200);
+    let mut new = Connection::open(&process.http)?;
+    new.post(PATH, &[&format!("content-length: {}", BODY.len())])?;
+    new.send(BODY.as_bytes())?;
+    let refused = new.answer()?;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let text = "the server is shutting down; retry in 1 s";
+    assert_eq!(refused.json()?, json!({"detail": text, "message": text}));
+
+    in_flight.send(BODY.as_bytes())?;
+    let answer = in_flight.answer()?;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()?["results"].as_array().map(Vec::len), Some(2));
+    let (status, log) = process.end()?;
+    assert!(status.success(), "{status}: {log}");
+    Ok(())
+}
+
+/// An operator who presses Ctrl-C twice wants it to end now, and to know that it was not clean.
+#[test]
+fn a_second_signal_ends_at_once() -> Result<()> {
+    let (mut process, _in_flight) = with_a_request_in_flight(&[])?;
+    // The first one drains; the next that is not an echo of it ends.
+    let end = Instant::now() + LIMIT;
+    while !process.has_ended()? && Instant::now() < end {
+        process.terminate()?;
+    }
+    let (status, log) = process.end()?;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("second signal: stopped with 1 requests unanswered"), "{log}");
+    Ok(())
+}
+
+/// A client that never finishes its request would hold the process until it is killed.
+#[test]
+fn the_grace_ends() -> Result<()> {
+    let (process, _in_flight) = with_a_request_in_flight(&["--shutdown-grace-seconds", "0"])?;
+    process.terminate()?;
+    let (status, log) = process.end()?;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("still running after the grace of 0 s"), "{log}");
+    Ok(())
+}
+
+/// Calls over gRPC are let in and finished like those over HTTP.
+#[tokio::test]
+async fn a_grpc_call_in_flight_finishes() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let mut client = server.grpc().await?;
+    // Enough work to be still running when the server is told to stop.
+    let documents = (0..150).map(|i| format!("{i} {}", "so many words ".repeat(200))).collect();
+    let request = RerankRequest { query: "q".into(), documents, ..RerankRequest::default() };
+    let small = RerankRequest { query: "q".into(), ..RerankRequest::default() };
+    let mut late = client.clone();
+    let call = tokio::spawn(async move { client.rerank(request).await });
+    until("the call is let in", async || server.app.in_flight() == 1).await;
+    server.stop.cancel();
+    let draining = server.app.stage();
+    until("the server drains", async || *draining.borrow() == reranker::app::Stage::Draining).await;
+    let refused = late.rerank(small).await.expect_err("the server drains");
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert_eq!(call.await??.get_ref().results.len(), 150);
+    drop(late);
+    server.ended().await
+}
+
+/// Clients that watch the health keep a stream open for ever; it must not hold the shutdown.
+#[tokio::test]
+async fn a_watch_of_the_health_does_not_hold_the_end() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let mut client = HealthClient::new(server.channel().await?);
+    let mut watch = client.watch(HealthCheckRequest::default()).await?.into_inner();
+    assert!(watch.message().await?.is_some());
+    server.stop.cancel();
+    while watch.message().await?.is_some() {}
+    server.ended().await
+}

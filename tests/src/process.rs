@@ -1,0 +1,158 @@
+//! The real binary as a child process: signals, exit codes, environment, the command line.
+
+use crate::LIMIT;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The binary that belongs to this test's build.
+///
+/// # Panics
+/// If it has not been built.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test.parent().and_then(|deps| deps.parent()).expect("tests lie in PROFILE/deps");
+    let path = folder.join("reranker");
+    assert!(path.is_file(), "{} is missing: run `cargo build -p reranker` first", path.display());
+    path
+}
+
+/// A command of the binary that sees none of this process's own settings.
+pub fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["RERANKER_", "HF_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command of the binary to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
+    command(args).output().expect("the binary runs")
+}
+
+/// What a finished command wrote to standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// `reranker serve` on free ports of the loopback, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    lines: Receiver<Value>,
+    reader: Option<JoinHandle<()>>,
+    /// Base of the HTTP API, without `/v1`.
+    pub http: String,
+    /// Base of the admin listener.
+    pub admin: String,
+    /// Base of the gRPC listener.
+    pub grpc: String,
+}
+
+impl Process {
+    /// Starts `serve` with these flags and variables and waits until it listens.
+    pub fn serve(flags: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let any = "127.0.0.1:0";
+        let listen = ["--grpc-listen", any, "--http-listen", any, "--admin-listen", any];
+        let mut child = command(["serve", "--log-format", "json"])
+            .args(listen)
+            .args(flags)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = child.stderr.take().context("standard error is piped")?;
+        let (sender, lines) = mpsc::sync_channel(10_000);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let entry = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if sender.send(entry).is_err() {
+                    break;
+                }
+            }
+        });
+        let empty = String::new;
+        let reader = Some(reader);
+        let mut process =
+            Self { child, lines, reader, http: empty(), admin: empty(), grpc: empty() };
+        let listening = process.wait_for("listening")?;
+        let base = |name: &str| Some(format!("http://{}", listening[name].as_str()?));
+        process.http = base("http").context("the HTTP address is logged")?;
+        process.admin = base("admin").context("the admin address is logged")?;
+        process.grpc = base("grpc").context("the gRPC address is logged")?;
+        Ok(process)
+    }
+
+    /// Waits until the models are loaded.
+    pub fn ready(self) -> Result<Self> {
+        self.wait_for("ready")?;
+        Ok(self)
+    }
+
+    /// The next log entry with this message.
+    pub fn wait_for(&self, message: &str) -> Result<Value> {
+        let end = Instant::now() + LIMIT;
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(entry) if entry["message"] == message => return Ok(entry),
+                Ok(entry) => seen.push(entry.to_string()),
+                Err(error) => bail!("no `{message}` in the log ({error}):\n{}", seen.join("\n")),
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        if sent.success() { Ok(()) } else { bail!("kill: {sent}") }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits for the end: the exit status, and what was logged since the last wait, a line each.
+    pub fn end(mut self) -> Result<(ExitStatus, String)> {
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            match self.child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > end => bail!("the server does not end"),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().ok().context("the log's reader ends")?;
+        }
+        let lines: Vec<String> = self
+            .lines
+            .try_iter()
+            .map(|entry| entry.as_str().map_or_else(|| entry.to_string(), str::to_owned))
+            .collect();
+        Ok((status, lines.join("\n")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
