@@ -24,7 +24,7 @@ pub(crate) use tokenizer::{EncodedPairs, PairTokenizer};
 use crate::{Device, Dtype, EngineOptions, LoadError, LoadEvent, MAX_BATCH_TOKENS};
 use candle_core::DType;
 use config::Config;
-use qwen3::{Qwen3, working_bytes};
+use qwen3::{EMBEDDING, Qwen3, working_bytes};
 use source::Checkpoint;
 
 /// What turns a batch into logits: the seam between scheduling and the model.
@@ -61,14 +61,18 @@ const PROCESS_BYTES: usize = 60_000_000;
 /// What the allocator adds to the sizes that are asked for, in per cent (measured).
 const ALLOCATOR_PERCENT: usize = 125;
 
-/// The largest batch within the bound on memory.
-fn max_batch_tokens(config: &Config, weight_bytes: usize, wanted: usize) -> usize {
+/// Whether a batch keeps to the bound on memory.
+fn fits(config: &Config, weight_bytes: usize, tokens: usize) -> bool {
     let allowed = BEYOND_BYTES - PROCESS_BYTES + weight_bytes * 15 / 100;
-    let fits = |tokens| working_bytes(config, tokens) * ALLOCATOR_PERCENT / 100 <= allowed;
+    working_bytes(config, tokens) * ALLOCATOR_PERCENT / 100 <= allowed
+}
+
+/// The largest batch of at most `wanted` tokens within the bound on memory; at least one token.
+fn max_batch_tokens(config: &Config, weight_bytes: usize, wanted: usize) -> usize {
     let (mut low, mut high) = (1, wanted.max(1));
     while low < high {
         let middle = low + (high - low).div_ceil(2);
-        if fits(middle) { low = middle } else { high = middle - 1 }
+        if fits(config, weight_bytes, middle) { low = middle } else { high = middle - 1 }
     }
     low
 }
@@ -102,7 +106,7 @@ impl Model {
             Device::Auto | Device::Cpu => candle_core::Device::Cpu,
         };
         let dtype = match options.dtype {
-            Dtype::Auto => checkpoint.weights.dtype("model.embed_tokens.weight")?,
+            Dtype::Auto => checkpoint.weights.dtype(EMBEDDING)?,
             Dtype::F32 => DType::F32,
             Dtype::Bf16 => DType::BF16,
         };
@@ -173,12 +177,13 @@ mod tests {
             rope_theta: 1e6,
             tie_word_embeddings: true,
         };
-        let small = config(2048, 16, 6144);
-        assert_eq!(max_batch_tokens(&small, 3_441_149_952, 4096), 4096);
-        let limit = max_batch_tokens(&small, 3_441_149_952, 32_768);
-        assert!((20_000..32_768).contains(&limit), "{limit}");
-        let tiny = max_batch_tokens(&config(1024, 16, 3072), 268_000_000, 32_768);
-        assert!((6_000..limit).contains(&tiny), "{tiny}");
+        let small = (config(2048, 16, 6144), 3_441_149_952);
+        assert_eq!(max_batch_tokens(&small.0, small.1, 4096), 4096);
+        for (config, bytes) in [small, (config(1024, 16, 3072), 268_000_000)] {
+            let limit = max_batch_tokens(&config, bytes, 32_768);
+            assert!(limit < 32_768 && fits(&config, bytes, limit), "{limit}");
+            assert!(!fits(&config, bytes, limit + 1), "{limit} is not the largest");
+        }
         assert_eq!(max_batch_tokens(&config(1 << 22, 16, 1 << 24), 0, 32_768), 1);
     }
 }

@@ -294,6 +294,9 @@ unsafe fn columns<S: Simd, const R: usize, const WIDE: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::Portable;
+    #[cfg(target_arch = "x86_64")]
+    use crate::kernels::simd::x86::{Avx2, Avx512};
     use crate::kernels::test_support::{assert_close, values};
     use candle_core::Device;
 
@@ -363,6 +366,52 @@ mod tests {
             assert_close(&found.flatten_all()?.to_vec1()?, &expected, 1e-5);
         }
         Ok(())
+    }
+
+    fn attend_at<S: Simd>(q: &[f32], kv: &[f32], span: &Span, head_dim: usize) -> Vec<f32> {
+        let rows = |values: &[f32], first: usize, count, stride| Rows {
+            first: values[first * stride..].as_ptr(),
+            count,
+            stride,
+        };
+        let both = |offset: usize| {
+            [&span.prefix, &span.own]
+                .map(|keys| rows(&kv[offset..], keys.start, keys.len(), 2 * head_dim))
+        };
+        let block = Block {
+            queries: rows(q, 0, span.queries.len(), head_dim),
+            keys: both(0),
+            values: both(head_dim),
+            visible: span.prefix.len() + span.visible,
+            head_dim,
+        };
+        let mut out = vec![0.0; q.len()];
+        // SAFETY: one head, so rows of `out` are `head_dim` wide; the caller checked the level.
+        unsafe { attend_body::<S>(&block, out.as_mut_ptr(), head_dim) }
+        out
+    }
+
+    /// Only one level runs on a machine; an error in another would show on somebody else's.
+    #[test]
+    fn every_level_of_this_processor_attends_alike() {
+        for head_dim in [2, 10, 24, 40, 64, 128] {
+            let heads = HeadLayout { query_heads: 1, key_heads: 1, head_dim, value_width: 0 };
+            let span = Span { queries: 0..9, prefix: 0..5, own: 5..16, visible: 3 };
+            let (q, kv) = (values(1, 9 * head_dim), values(2, 16 * 2 * head_dim));
+            let expected = naive(&q, &kv, std::slice::from_ref(&span), heads);
+            assert_close(&attend_at::<Portable>(&q, &kv, &span, head_dim), &expected, 1e-5);
+            #[cfg(target_arch = "x86_64")]
+            {
+                if std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                {
+                    assert_close(&attend_at::<Avx2>(&q, &kv, &span, head_dim), &expected, 1e-5);
+                }
+                if std::arch::is_x86_feature_detected!("avx512f") {
+                    assert_close(&attend_at::<Avx512>(&q, &kv, &span, head_dim), &expected, 1e-5);
+                }
+            }
+        }
     }
 
     /// Sharing the query must not change a score: prefix and own keys give the same bits.

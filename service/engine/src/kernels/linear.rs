@@ -111,6 +111,9 @@ unsafe fn block_body<S: Simd, W: Weight>(block: &Block<'_, W>, out: *mut f32, st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::Portable;
+    #[cfg(target_arch = "x86_64")]
+    use crate::kernels::simd::x86::{Avx2, Avx512};
     use crate::kernels::test_support::{assert_close, values};
     use candle_core::{DType, Device};
 
@@ -136,6 +139,34 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    fn product_at<S: Simd>(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.len() / k * (w.len() / k)];
+        // SAFETY: `out` has a place for every row of `x` and of `w`; the caller checked the level.
+        unsafe { block_body::<S, f32>(&Block { x, weight: w, k }, out.as_mut_ptr(), w.len() / k) }
+        out
+    }
+
+    /// Only one level runs on a machine; an error in another would show on somebody else's.
+    #[test]
+    fn every_level_of_this_processor_gives_the_product() {
+        for (rows, columns, k) in [(1, 1, 1), (7, 9, 40), (13, 11, 75)] {
+            let (x, w) = (values(1, rows * k), values(2, columns * k));
+            let expected = naive(&x, &w, k);
+            assert_close(&product_at::<Portable>(&x, &w, k), &expected, 1e-4);
+            #[cfg(target_arch = "x86_64")]
+            {
+                if std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                {
+                    assert_close(&product_at::<Avx2>(&x, &w, k), &expected, 1e-4);
+                }
+                if std::arch::is_x86_feature_detected!("avx512f") {
+                    assert_close(&product_at::<Avx512>(&x, &w, k), &expected, 1e-4);
+                }
+            }
+        }
     }
 
     /// A row's result must be the same bits alone and among others: scores may not depend on the

@@ -13,6 +13,9 @@ use candle_core::{DType, Device, Result, Tensor};
 /// are held for all `T` rows of a batch; the wide projections exist for this many.
 const ROWS_PER_PASS: usize = 512;
 
+/// The token embedding's name in a checkpoint.
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
+
 /// Bytes that a forward over `tokens` tokens holds beyond the weights, in f32: the residual stream,
 /// one layer's keys and values, the rotary rows, and the projections of one pass.
 pub(super) fn working_bytes(config: &Config, tokens: usize) -> usize {
@@ -83,14 +86,9 @@ impl Qwen3 {
         let total = config.num_hidden_layers + 1;
         observe(LoadEvent::Layers { done: 0, total });
         let vocabulary = [config.vocab_size, hidden];
-        let embed_tokens =
-            weights.load(&[("model.embed_tokens.weight", &vocabulary)], dtype, device)?;
-        let head = if config.tie_word_embeddings {
-            &embed_tokens
-        } else {
-            &weights.load(&[("lm_head.weight", &vocabulary)], dtype, device)?
-        };
-        let answer_row = head.narrow(0, answer as usize, 1)?.to_dtype(DType::F32)?.copy()?;
+        let embed_tokens = weights.load(&[(EMBEDDING, &vocabulary)], dtype, device)?;
+        let head = if config.tie_word_embeddings { EMBEDDING } else { "lm_head.weight" };
+        let answer_row = weights.load_row(head, vocabulary, answer as usize, device)?;
         let norm = vector("model.norm.weight", hidden)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {

@@ -110,10 +110,7 @@ impl Weights {
         self.with(name, |view, path| match view.dtype() {
             FileDtype::F32 | FileDtype::F16 => Ok(DType::F32),
             FileDtype::BF16 => Ok(DType::BF16),
-            other => Err(LoadError::Unsupported {
-                path: path.to_owned(),
-                reason: format!("tensor `{name}` is {other:?}; only f32, f16 and bf16 are"),
-            }),
+            other => Err(unsupported(name, other, path)),
         })
     }
 
@@ -139,6 +136,24 @@ impl Weights {
         })
     }
 
+    /// Copies one row of a matrix of `shape`, in f32: `[1, width]`.
+    pub(crate) fn load_row(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        row: usize,
+        device: &Device,
+    ) -> Result<Tensor, LoadError> {
+        let mut values = vec![0.0; shape[1]];
+        self.with(name, |view, path| {
+            check_shape(name, view, &shape)?;
+            let bytes = view.data().len() / shape[0];
+            let data = &view.data()[row * bytes..][..bytes];
+            copy(name, path, view.dtype(), data, &mut values, |value| value, bf16::to_f32)
+        })?;
+        Ok(Tensor::from_vec(values, (1, shape[1]), device)?)
+    }
+
     fn values<T: Copy + Default + Send>(
         &self,
         parts: &[(&str, &[usize])],
@@ -151,36 +166,8 @@ impl Weights {
             let (target, after) = rest.split_at_mut(count(shape));
             rest = after;
             self.with(name, |view, path| {
-                if view.shape() != shape {
-                    return Err(LoadError::WrongShape {
-                        name: name.to_owned(),
-                        found: view.shape().to_vec(),
-                        expected: shape.to_vec(),
-                    });
-                }
-                let data = view.data();
-                let finite = match view.dtype() {
-                    FileDtype::F32 => {
-                        convert(data, target, f32::from_le_bytes, f32::is_finite, &from_f32)
-                    }
-                    FileDtype::F16 => {
-                        convert(data, target, f16::from_le_bytes, f16::is_finite, |value| {
-                            from_f32(value.to_f32())
-                        })
-                    }
-                    FileDtype::BF16 => {
-                        convert(data, target, bf16::from_le_bytes, bf16::is_finite, &from_bf16)
-                    }
-                    other => {
-                        return Err(LoadError::Unsupported {
-                            path: path.to_owned(),
-                            reason: format!(
-                                "tensor `{name}` is {other:?}; only f32, f16 and bf16 are"
-                            ),
-                        });
-                    }
-                };
-                if finite { Ok(()) } else { Err(LoadError::NotFinite(name.to_owned())) }
+                check_shape(name, view, shape)?;
+                copy(name, path, view.dtype(), view.data(), target, &from_f32, &from_bf16)
             })?;
         }
         Ok(values)
@@ -220,6 +207,45 @@ pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> 
         return Err(LoadError::Invalid { path, reason });
     }
     Ok(files.into_iter().map(|name| directory.join(name)).collect())
+}
+
+fn unsupported(name: &str, dtype: FileDtype, path: &Path) -> LoadError {
+    LoadError::Unsupported {
+        path: path.to_owned(),
+        reason: format!("tensor `{name}` is {dtype:?}; only f32, f16 and bf16 are"),
+    }
+}
+
+fn check_shape(name: &str, view: &TensorView<'_>, expected: &[usize]) -> Result<(), LoadError> {
+    if view.shape() == expected {
+        return Ok(());
+    }
+    Err(LoadError::WrongShape {
+        name: name.to_owned(),
+        found: view.shape().to_vec(),
+        expected: expected.to_vec(),
+    })
+}
+
+/// Copies little-endian values of the file's type to `target`; refuses what is not finite.
+fn copy<T: Send>(
+    name: &str,
+    path: &Path,
+    dtype: FileDtype,
+    data: &[u8],
+    target: &mut [T],
+    from_f32: impl Fn(f32) -> T + Sync,
+    from_bf16: impl Fn(bf16) -> T + Sync,
+) -> Result<(), LoadError> {
+    let finite = match dtype {
+        FileDtype::F32 => convert(data, target, f32::from_le_bytes, f32::is_finite, from_f32),
+        FileDtype::F16 => convert(data, target, f16::from_le_bytes, f16::is_finite, |value| {
+            from_f32(value.to_f32())
+        }),
+        FileDtype::BF16 => convert(data, target, bf16::from_le_bytes, bf16::is_finite, from_bf16),
+        other => return Err(unsupported(name, other, path)),
+    };
+    if finite { Ok(()) } else { Err(LoadError::NotFinite(name.to_owned())) }
 }
 
 fn count(shape: &[usize]) -> usize {
