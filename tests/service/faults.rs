@@ -96,20 +96,36 @@ fn a_tokenizer_without_the_answer_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// One bad value makes every score NaN, which clients sort anywhere.
+const NAN: u16 = 0x7fc0;
+const LARGEST: u16 = 0x7f7f;
+
+/// One bad value makes scores NaN, which clients sort anywhere: every one, or, in a word's
+/// embedding, those of texts with the word.
 #[test]
 fn nan_in_the_weights_is_refused_by_the_server_too() -> Result<()> {
-    for tensor in ["model.layers.1.mlp.down_proj.weight", "model.norm.weight"] {
+    for tensor in
+        ["model.layers.1.mlp.down_proj.weight", "model.norm.weight", "model.embed_tokens.weight"]
+    {
         let checkpoint = Checkpoint::new(1);
-        checkpoint.poison(tensor)?;
-        assert_refused(&checkpoint.model("m"), "finite");
+        checkpoint.poison(tensor, NAN)?;
+        let sentence = format!("tensor `{tensor}` holds a value that is not finite");
+        assert_refused(&checkpoint.model("m"), &sentence);
 
         let process = Process::serve(&["--model", &checkpoint.model("m")], &[])?;
         let (status, log) = process.end()?;
         assert_eq!(status.code(), Some(1), "{log}");
         let last = log.lines().last().context("a last line")?;
-        assert!(last.starts_with("error: model `m`: ") && last.contains("finite"), "{log}");
+        assert!(last.starts_with("error: model `m`: ") && last.contains(&sentence), "{log}");
     }
+    Ok(())
+}
+
+/// Finite weights can still overflow: the warm-up sees what a look at the values does not.
+#[test]
+fn weights_that_overflow_are_refused() -> Result<()> {
+    let checkpoint = Checkpoint::new(1);
+    checkpoint.poison("model.norm.weight", LARGEST)?;
+    assert_refused(&checkpoint.model("m"), "the model's scores are not finite");
     Ok(())
 }
 

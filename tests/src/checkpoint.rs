@@ -57,13 +57,13 @@ impl Checkpoint {
         Ok(std::fs::write(self.file("model.safetensors"), bytes)?)
     }
 
-    /// Makes one value of a bf16 tensor NaN.
-    pub fn poison(&self, tensor: &str) -> Result<()> {
+    /// Gives one of the first values of a bf16 tensor these bits.
+    pub fn poison(&self, tensor: &str, bits: u16) -> Result<()> {
         let (mut bytes, header) = self.weights()?;
         let entries: Value = serde_json::from_slice(&bytes[8..header])?;
         let start = entries[tensor]["data_offsets"][0].as_u64().context("the tensor is there")?;
         let at = header + usize::try_from(start)? + 6;
-        bytes[at..at + 2].copy_from_slice(&0x7fc0_u16.to_le_bytes());
+        bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
         Ok(std::fs::write(self.file("model.safetensors"), bytes)?)
     }
 
