@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::rerank::{self, RerankRequest, RerankResponse};
 use reranker_engine::Engine;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -49,6 +49,8 @@ pub enum Stage {
 pub struct Admission {
     /// When the request arrived.
     pub received: Instant,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
     _in_flight: TaskTrackerToken,
 }
 
@@ -70,6 +72,11 @@ impl App {
     pub fn serve_models(&self, models: Vec<Engine>) {
         assert!(!models.is_empty(), "a service has a default model");
         assert!(self.0.models.set(models).is_ok(), "models are loaded once");
+        self.open();
+    }
+
+    /// Opens the gate, unless the service is draining already.
+    pub(crate) fn open(&self) {
         self.0.stage.send_if_modified(|stage| {
             let loaded = *stage == Stage::Loading;
             if loaded {
@@ -89,15 +96,17 @@ impl App {
         *self.0.stage.borrow() == Stage::Draining || self.models().iter().all(Engine::is_healthy)
     }
 
-    /// Lets a request in.
+    /// Lets a request in whose caller waits for `timeout`, or for as long as it takes.
     ///
     /// # Errors
     /// [`Error::Loading`] and [`Error::Draining`].
-    pub fn admit(&self) -> Result<Admission, Error> {
+    pub fn admit(&self, timeout: Option<Duration>) -> Result<Admission, Error> {
         // Counted before the stage is read: `drain` sets the stage before it waits for the count,
         // so no request can slip between the two.
-        let admission =
-            Admission { received: Instant::now(), _in_flight: self.0.in_flight.token() };
+        let received = Instant::now();
+        // A deadline past the clock's range is none.
+        let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
+        let admission = Admission { received, deadline, _in_flight: self.0.in_flight.token() };
         match *self.0.stage.borrow() {
             Stage::Loading => Err(Error::Loading),
             Stage::Ready => Ok(admission),
@@ -161,7 +170,7 @@ mod tests {
     #[test]
     fn the_gate_is_shut_while_loading() {
         let app = App::new(Vec::new());
-        assert!(matches!(app.admit(), Err(Error::Loading)));
+        assert!(matches!(app.admit(None), Err(Error::Loading)));
         assert!(app.is_healthy());
         assert_eq!(app.in_flight(), 0);
     }
@@ -170,14 +179,14 @@ mod tests {
     #[tokio::test]
     async fn draining_waits_for_admitted_requests_only() {
         let app = App::new(Vec::new());
-        app.0.stage.send_replace(Stage::Ready);
-        let admitted = app.admit().expect("is ready");
+        app.open();
+        let admitted = app.admit(None).expect("is ready");
         let draining = tokio::spawn({
             let app = app.clone();
             async move { app.drain().await }
         });
         app.stage().wait_for(|stage| *stage == Stage::Draining).await.expect("the app is alive");
-        assert!(matches!(app.admit(), Err(Error::Draining)));
+        assert!(matches!(app.admit(None), Err(Error::Draining)));
         assert!(!draining.is_finished());
         drop(admitted);
         draining.await.expect("drains");

@@ -24,6 +24,34 @@ pub enum Error {
         /// The most that is accepted.
         limit_bytes: u64,
     },
+    /// More documents than one request may bring.
+    #[error("{documents} documents; the limit is {limit} a request")]
+    TooManyDocuments {
+        /// In the request.
+        documents: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// Keys are configured and the request brought none.
+    #[error("Not authenticated")]
+    NoKey,
+    /// The request's key is not one of those configured.
+    #[error("invalid API key")]
+    WrongKey,
+    /// The key may only read.
+    #[error("this API key is read-only")]
+    ReadOnlyKey,
+    /// The caller's time was over before the answer was there.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+    /// The caller's key has used up its rate.
+    #[error("rate limit: {limit} per minute for this key; retry in {} s", retry_seconds(*retry_after))]
+    RateLimited {
+        /// What is limited, such as `500000 bytes of fast requests`.
+        limit: String,
+        /// When there is room again.
+        retry_after: Duration,
+    },
     /// The raw request is longer than the server reads.
     #[error("the request is over {limit_bytes} bytes; send fewer documents a call")]
     BodyTooLarge {
@@ -82,12 +110,15 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
-            Self::InputTooLarge { .. } => ErrorCode::LimitExceeded,
+            Self::InputTooLarge { .. } | Self::TooManyDocuments { .. } => ErrorCode::LimitExceeded,
+            Self::NoKey | Self::WrongKey => ErrorCode::Unauthenticated,
+            Self::ReadOnlyKey => ErrorCode::PermissionDenied,
+            Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
             Self::BodyTooLarge { .. } => ErrorCode::PayloadTooLarge,
             Self::ModelNotFound { .. } => ErrorCode::NotFound,
             Self::RouteNotFound { .. } => ErrorCode::RouteNotFound,
             Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
-            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::Overloaded { .. } | Self::RateLimited { .. } => ErrorCode::Overloaded,
             Self::Loading | Self::Draining => ErrorCode::Unavailable,
             Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -96,7 +127,9 @@ impl Error {
     /// Whole seconds from 1 to 60 until a retry makes sense, for errors that pass.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Overloaded { retry_after } => Some(retry_seconds(*retry_after)),
+            Self::Overloaded { retry_after } | Self::RateLimited { retry_after, .. } => {
+                Some(retry_seconds(*retry_after))
+            }
             Self::Loading => Some(retry_seconds(LOADING_RETRY)),
             Self::Draining => Some(retry_seconds(DRAINING_RETRY)),
             _ => None,
@@ -125,12 +158,15 @@ fn retry_seconds(after: Duration) -> u64 {
 pub enum ErrorCode {
     InvalidRequest,
     LimitExceeded,
+    Unauthenticated,
+    PermissionDenied,
     NotFound,
     RouteNotFound,
     MethodNotAllowed,
     PayloadTooLarge,
     Overloaded,
     Unavailable,
+    DeadlineExceeded,
     Internal,
 }
 
@@ -151,12 +187,15 @@ impl ErrorCode {
         let (grpc, http, retry) = match self {
             Self::InvalidRequest => (3, 422, true),    // INVALID_ARGUMENT
             Self::LimitExceeded => (3, 400, true),     // INVALID_ARGUMENT
+            Self::Unauthenticated => (16, 401, true),  // UNAUTHENTICATED
+            Self::PermissionDenied => (7, 403, true),  // PERMISSION_DENIED
             Self::NotFound => (5, 404, true),          // NOT_FOUND
             Self::RouteNotFound => (12, 404, true),    // UNIMPLEMENTED
             Self::MethodNotAllowed => (12, 405, true), // UNIMPLEMENTED
             Self::PayloadTooLarge => (11, 413, true),  // OUT_OF_RANGE
             Self::Overloaded => (8, 429, true),        // RESOURCE_EXHAUSTED
             Self::Unavailable => (14, 503, true),      // UNAVAILABLE
+            Self::DeadlineExceeded => (4, 504, false), // DEADLINE_EXCEEDED
             Self::Internal => (13, 500, false),        // INTERNAL
         };
         Wire { grpc, http, retry }

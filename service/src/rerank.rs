@@ -5,8 +5,9 @@
 //! `RerankRequest -> encode (blocking pool) -> submit -> Scores -> rank -> RerankResponse`
 
 use crate::error::Error;
-use reranker_engine::{Engine, PairScore, ScoreError};
+use reranker_engine::{Cuts, Engine, PairScore, ScoreError};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The most that [`total_bytes`] of one request may be.
@@ -23,13 +24,17 @@ pub struct RerankRequest {
     /// The text the documents are scored against.
     pub query: String,
     /// The texts to score; may be empty.
-    pub documents: Vec<String>,
+    pub documents: Arc<[String]>,
     /// How many results to return; none: all.
     pub top_n: Option<NonZeroUsize>,
     /// The class of work; none: fast if possible.
     pub latency: Option<Latency>,
+    /// Further cuts, beside the model's own.
+    pub cuts: Cuts,
     /// When the request's first byte arrived.
     pub received: Instant,
+    /// When the caller stops waiting for the answer.
+    pub deadline: Option<Instant>,
 }
 
 /// A class of work.
@@ -67,6 +72,8 @@ pub struct RerankResult {
     pub index: usize,
     /// Relevance in [0, 1].
     pub relevance_score: f64,
+    /// What the relevance is the sigmoid of: the model's logit divided by its scale.
+    pub raw_score: f64,
     /// The pair was too long for the model and lost its document's last tokens.
     pub truncated: bool,
 }
@@ -85,6 +92,7 @@ pub fn rank(pairs: &[PairScore], top_n: Option<NonZeroUsize>) -> Vec<RerankResul
         .map(|(index, pair)| RerankResult {
             index,
             relevance_score: pair.relevance_score,
+            raw_score: pair.raw_score,
             truncated: pair.truncated,
         })
         .collect();
@@ -101,13 +109,14 @@ pub(crate) async fn rerank(
     engine: &Engine,
     request: RerankRequest,
 ) -> Result<RerankResponse, Error> {
-    let RerankRequest { model: _, query, documents, top_n, latency, received } = request;
+    let RerankRequest { model: _, query, documents, top_n, latency, cuts, received, deadline: _ } =
+        request;
     let total_bytes = total_bytes(&query, &documents);
     let (pairs, inference) = if documents.is_empty() {
         (Vec::new(), Duration::ZERO)
     } else {
         let encoder = engine.clone();
-        let encoded = tokio::task::spawn_blocking(move || encoder.encode(&query, &documents))
+        let encoded = tokio::task::spawn_blocking(move || encoder.encode(&query, &documents, cuts))
             .await
             .map_err(|error| Error::Internal { cause: format!("encoding: {error}") })?;
         let scores = engine.submit(encoded).map_err(refused)?.await.map_err(refused)?;
@@ -141,6 +150,7 @@ mod tests {
         let pair = |&relevance_score| PairScore {
             logit: 0.0,
             relevance_score,
+            raw_score: 0.0,
             tokens: 20,
             truncated: false,
         };

@@ -1,7 +1,7 @@
 //! A full queue is an answer.
 
 use anyhow::Result;
-use reranker_engine::EngineOptions;
+use reranker_engine::{Cuts, EngineOptions};
 use reranker_proto::v1::RerankRequest;
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::server::{Running, load};
@@ -23,7 +23,7 @@ async fn a_full_queue_refuses_with_a_hint() -> Result<()> {
         (0..2_000).map(|i| format!("{i} {}", "so many words ".repeat(300))).collect();
     let encoded = tokio::task::spawn_blocking({
         let engine = engine.clone();
-        move || engine.encode("q", &documents)
+        move || engine.encode("q", &documents, Cuts::default())
     });
     let ticket = engine.submit(encoded.await?)?;
 

@@ -1,7 +1,7 @@
 //! The answers of `models/rerank`: fields, totals, order, models and aliases.
 
 use anyhow::Result;
-use reranker_engine::EngineOptions;
+use reranker_engine::{Cuts, EngineOptions};
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::server::{Running, demo, load, random, scores};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn score(body: &Value, position: usize) -> f64 {
 async fn the_documented_example_has_all_six_fields() -> Result<()> {
     let engine = demo().await?;
     let documents = ["4", "The answer is definitely 1 million."];
-    let tokens = engine.encode("What is 2+2?", &documents).tokens();
+    let tokens = engine.encode("What is 2+2?", &documents, Cuts::default()).tokens();
     let expected = scores(&engine, "What is 2+2?", &documents).await?;
     let server = Running::start(vec![engine], &[]).await?;
     for path in [PATH, "/models/rerank"] {

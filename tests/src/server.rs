@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
 use reranker::app::{Alias, App};
 use reranker::server::{Addresses, ServeError, Server};
-use reranker_engine::{Engine, EngineOptions, ModelSpec, Scores, Source};
+use reranker_engine::{Cuts, Engine, EngineOptions, ModelSpec, Scores, Source};
 use reranker_proto::v1::reranker_client::RerankerClient;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ pub async fn demo() -> Result<Engine> {
 
 /// Scores documents without a server.
 pub async fn scores(engine: &Engine, query: &str, documents: &[&str]) -> Result<Scores> {
-    Ok(engine.submit(engine.encode(query, documents))?.await?)
+    Ok(engine.submit(engine.encode(query, documents, Cuts::default()))?.await?)
 }
 
 /// A running server; aborted when dropped.

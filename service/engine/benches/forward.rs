@@ -4,7 +4,7 @@
 //! scaled to the 28 layers of zerank-1-small; memory beyond the weights does not depend on layers.
 
 use reranker_engine::fixture::{self, FixtureOptions};
-use reranker_engine::{Engine, EngineOptions, ModelSpec, Source};
+use reranker_engine::{Cuts, Engine, EngineOptions, ModelSpec, Source};
 use std::io::Write;
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "{:>6} {:>6} {:>10} {:>12}", "pairs", "tokens", "tok/s", "tok/s at 28")?;
     for (pairs, words) in [(1, 40), (8, 40), (8, 220), (2, 900), (64, 40)] {
         let documents = vec!["word ".repeat(words); pairs];
-        let request = engine.encode("what is it", &documents);
+        let request = engine.encode("what is it", &documents, Cuts::default());
         let tokens = request.tokens();
         let start = Instant::now();
         engine.submit(request)?.wait()?;

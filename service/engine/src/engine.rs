@@ -1,6 +1,6 @@
 //! The handle: load a model, send it requests, close it.
 
-use crate::model::{EncodedPairs, Model, ModelInfo, ModelSpec, Scorer, Source};
+use crate::model::{Cuts, EncodedPairs, Model, ModelInfo, ModelSpec, Scorer, Source};
 use crate::schedule::{Limits, Pending, Scheduler};
 use crate::{LoadError, ScoreError, SpecialTokens};
 use std::fmt;
@@ -172,8 +172,13 @@ impl Engine {
     /// Turns texts into tokens on the threads of the pool: the query once, documents in parallel.
     ///
     /// Takes time in proportion to the text, so it does not belong on an async thread.
-    pub fn encode<D: AsRef<str> + Sync>(&self, query: &str, documents: &[D]) -> EncodedRequest {
-        EncodedRequest(self.0.model.tokenizer.encode(query, documents))
+    pub fn encode<D: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[D],
+        cuts: Cuts,
+    ) -> EncodedRequest {
+        EncodedRequest(self.0.model.tokenizer.encode(query, documents, cuts))
     }
 
     /// Queues a request; never blocks.
@@ -198,7 +203,7 @@ impl Engine {
         query: &str,
         documents: &[D],
     ) -> Result<Scores, ScoreError> {
-        self.submit(self.encode(query, documents))?.wait()
+        self.submit(self.encode(query, documents, Cuts::default()))?.wait()
     }
 
     /// Refuses new requests, answers the queued ones and ends the worker. Blocks meanwhile.
@@ -283,6 +288,8 @@ pub struct PairScore {
     pub logit: f32,
     /// `sigmoid(logit / scale)`, in [0, 1].
     pub relevance_score: f64,
+    /// What the relevance is the sigmoid of: `logit / scale`.
+    pub raw_score: f64,
     /// Tokens of the pair in its prompt, after any cut.
     pub tokens: usize,
     /// The pair was too long for the model and lost its document's last tokens.
@@ -302,6 +309,7 @@ impl Scores {
             .map(|(&logit, &(tokens, truncated))| PairScore {
                 logit,
                 relevance_score: spec.relevance_score(logit),
+                raw_score: f64::from(logit) / spec.scale,
                 tokens,
                 truncated,
             })

@@ -34,4 +34,4 @@ pub use engine::{
     Scores, Ticket,
 };
 pub use error::{LoadError, ScoreError};
-pub use model::{ModelInfo, ModelSpec, Prompt, Published, Source, SpecialTokens};
+pub use model::{Cuts, ModelInfo, ModelSpec, Prompt, Published, Source, SpecialTokens};

@@ -18,7 +18,7 @@ pub use source::Source;
 pub use spec::{ModelSpec, Prompt, Published};
 #[cfg(test)]
 pub(crate) use tokenizer::EncodedDocument;
-pub use tokenizer::SpecialTokens;
+pub use tokenizer::{Cuts, SpecialTokens};
 pub(crate) use tokenizer::{EncodedPairs, PairTokenizer};
 
 use crate::{Device, Dtype, EngineOptions, LoadError, LoadEvent, MAX_BATCH_TOKENS};
@@ -141,7 +141,10 @@ impl Model {
     pub(crate) fn warm_up(&self) -> Result<(), LoadError> {
         let documents = ["", "One short document.", &"Several words. ".repeat(50)];
         let mut batch = Batch::default();
-        batch.push_pairs(&self.tokenizer.encode("warm up", &documents), 0..documents.len());
+        batch.push_pairs(
+            &self.tokenizer.encode("warm up", &documents, Cuts::default()),
+            0..documents.len(),
+        );
         let logits = self.qwen3.forward(&batch)?;
         if logits.iter().all(|logit| logit.is_finite()) {
             Ok(())

@@ -6,7 +6,7 @@
 use std::{error::Error, fs, path::Path};
 
 use reranker_engine::{
-    Dtype, Engine, EngineOptions, ModelSpec, PairScore, Source, SpecialTokens,
+    Cuts, Dtype, Engine, EngineOptions, ModelSpec, PairScore, Source, SpecialTokens,
     fixture::{self, FixtureOptions},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -252,7 +252,7 @@ fn scores_do_not_depend_on_the_batch() -> Result<()> {
         let mut others: f64 = 0.0;
         for batch in pairs.chunks(BATCH) {
             let submit = |(query, document): &(String, String)| {
-                engine.submit(engine.encode(query, &[document]))
+                engine.submit(engine.encode(query, &[document], Cuts::default()))
             };
             let tickets = batch.iter().map(submit).collect::<std::result::Result<Vec<_>, _>>()?;
             for ((query, document), ticket) in batch.iter().zip(tickets) {

@@ -3,11 +3,12 @@
 //! Both protocols give their fields as [`RerankFields`]. What a field may hold whatever the
 //! protocol (`top_n`) is a function of its own, because HTTP reports all wrong fields at once.
 
+use crate::app::Admission;
 use crate::error::{Error, Location, Violation};
 use crate::rerank::{self, Latency, MAX_TOTAL_BYTES, RerankRequest, RerankResponse};
+use reranker_engine::Cuts;
 use reranker_proto::v1;
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 /// The fields of a rerank request in either protocol.
 pub(crate) struct RerankFields {
@@ -16,17 +17,20 @@ pub(crate) struct RerankFields {
     pub(crate) documents: Vec<String>,
     pub(crate) top_n: Option<NonZeroUsize>,
     pub(crate) latency: Option<Latency>,
+    pub(crate) cuts: Cuts,
 }
 
 impl RerankFields {
     /// Checks the limits.
-    pub(crate) fn into_request(self, received: Instant) -> Result<RerankRequest, Error> {
-        let Self { model, query, documents, top_n, latency } = self;
+    pub(crate) fn into_request(self, admission: &Admission) -> Result<RerankRequest, Error> {
+        let Self { model, query, documents, top_n, latency, cuts } = self;
         let total_bytes = rerank::total_bytes(&query, &documents);
         if total_bytes > MAX_TOTAL_BYTES {
             return Err(Error::InputTooLarge { total_bytes, limit_bytes: MAX_TOTAL_BYTES });
         }
-        Ok(RerankRequest { model, query, documents, top_n, latency, received })
+        let Admission { received, deadline, .. } = *admission;
+        let documents = documents.into();
+        Ok(RerankRequest { model, query, documents, top_n, latency, cuts, received, deadline })
     }
 }
 
@@ -70,7 +74,7 @@ impl TryFrom<v1::RerankRequest> for RerankFields {
         };
         if violations.is_empty() {
             let model = Some(model).filter(|model| !model.is_empty());
-            Ok(Self { model, query, documents, top_n, latency })
+            Ok(Self { model, query, documents, top_n, latency, cuts: Cuts::default() })
         } else {
             Err(Error::InvalidRequest(violations))
         }
@@ -110,6 +114,7 @@ fn count(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::App;
 
     fn request(document_bytes: usize) -> Result<RerankRequest, Error> {
         let fields = RerankFields {
@@ -118,8 +123,11 @@ mod tests {
             documents: vec!["x".repeat(document_bytes)],
             top_n: None,
             latency: None,
+            cuts: Cuts::default(),
         };
-        fields.into_request(Instant::now())
+        let app = App::new(Vec::new());
+        app.open();
+        fields.into_request(&app.admit(None)?)
     }
 
     /// One byte off, and a request that the hosted API took is refused, or memory is not bounded.

@@ -4,6 +4,7 @@ pub(crate) mod reranker;
 
 use crate::error::{Error, Violation};
 use std::time::Duration;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -21,6 +22,24 @@ impl From<Error> for Status {
         }
         let code = Code::from_i32(error.code().wire().grpc);
         Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// The caller's timeout, `grpc-timeout`: up to eight digits and a unit.
+///
+/// Source: the gRPC protocol over HTTP/2.
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_hours(value)),
+        "M" => Some(Duration::from_mins(value)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
     }
 }
 

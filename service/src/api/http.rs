@@ -13,13 +13,13 @@ use crate::error::{Error, Location, Violation};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use linger::Linger;
 use serde::Serialize;
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -67,6 +67,16 @@ async fn envelope(State(lingering): State<Lingering>, request: Request, next: Ne
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
     response
+}
+
+/// The time that the official clients say they wait: Python in the first of these headers, Node in the
+/// second. Zero or no number is no limit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    ["x-stainless-read-timeout", "x-stainless-timeout"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse().ok())
+        .filter(|seconds: &f64| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 /// A body of JSON.

@@ -152,8 +152,12 @@ mod tests {
     #[test]
     fn the_table_shows_score_bar_position_and_text() {
         let documents = ["No.".to_owned(), format!("  Yes,\n\u{1b}[1m{}", "x".repeat(80))];
-        let result =
-            |index, relevance_score, truncated| RerankResult { index, relevance_score, truncated };
+        let result = |index, relevance_score, truncated| RerankResult {
+            index,
+            relevance_score,
+            raw_score: 0.0,
+            truncated,
+        };
         let results = [result(1, 1.0, true), result(0, 0.07, false)];
         let mut shown = Vec::new();
         write_table(&mut shown, &documents, &results).unwrap();

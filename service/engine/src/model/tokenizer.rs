@@ -17,6 +17,15 @@ pub enum SpecialTokens {
     Parse,
 }
 
+/// Tokens of a caller's own limits; they only shorten what the model's limits leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cuts {
+    /// Most tokens of the query; none: as the model has it.
+    pub query_tokens: Option<usize>,
+    /// Most tokens of each document; none: as the model has it.
+    pub document_tokens: Option<usize>,
+}
+
 /// Encodes pairs of one model.
 pub(crate) struct PairTokenizer {
     /// Reads user text: added tokens are plain text unless they are to be parsed.
@@ -145,13 +154,16 @@ impl PairTokenizer {
         &self,
         query: &str,
         documents: &[D],
+        cuts: Cuts,
     ) -> EncodedPairs {
         let frame = self.before_query.len() + self.between.len() + self.after_document.len();
         let room = self.max_input_tokens - frame;
         let mut query = encode(&self.text, prepare(query, self.query_chars));
-        let query_truncated = query.len() > room;
-        query.truncate(room);
+        let query_room = cuts.query_tokens.unwrap_or(room).min(room);
+        let query_truncated = query.len() > query_room;
+        query.truncate(query_room);
         let room = room - query.len();
+        let room = cuts.document_tokens.unwrap_or(room).min(room);
         let documents = documents
             .par_iter()
             .map(|document| {

@@ -28,7 +28,7 @@ impl RerankerApi {
         let server = RerankerServer::new(Self { app }).max_decoding_message_size(MAX_BODY_BYTES);
         let server = MapResponseLayer::new(refine as Refine).named_layer(server);
         InterceptedService::new(server, move |mut request: Request<()>| {
-            let admission = gate.admit()?;
+            let admission = gate.admit(super::timeout(request.metadata()))?;
             request.extensions_mut().insert(admission);
             Ok(request)
         })
@@ -49,7 +49,7 @@ impl Reranker for RerankerApi {
             request.extensions().get::<Admission>().cloned().expect("the gate has let it in");
         let answer = catch_panic(async {
             let fields = RerankFields::try_from(request.into_inner())?;
-            self.app.rerank(fields.into_request(admission.received)?).await
+            self.app.rerank(fields.into_request(&admission)?).await
         });
         Ok(Response::new(answer.await?.into()))
     }

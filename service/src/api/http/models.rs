@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
+use reranker_engine::Cuts;
 use serde::Serialize;
 
 pub(super) fn routes() -> Router<App> {
@@ -18,9 +19,9 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn rerank(State(app): State<App>, request: Request) -> Result<Response, Error> {
-    let admission = app.admit()?;
+    let admission = app.admit(super::timeout(request.headers()))?;
     let fields = body::read(request.into_body(), rerank_fields).await?;
-    let response = app.rerank(fields.into_request(admission.received)?).await?;
+    let response = app.rerank(fields.into_request(&admission)?).await?;
     Ok(json_response(StatusCode::OK, &RerankBody::from(&response)))
 }
 
@@ -37,6 +38,7 @@ fn rerank_fields(fields: &mut Fields<'_>) -> RerankFields {
             &[("fast", Latency::Fast), ("slow", Latency::Slow)],
             convert::latency_violation,
         ),
+        cuts: Cuts::default(),
     }
 }
 

@@ -34,7 +34,7 @@ fn qwen(special_tokens: SpecialTokens, limit: usize) -> PairTokenizer {
 }
 
 fn ids(tokenizer: &PairTokenizer, query: &str, document: &str) -> Vec<u32> {
-    let pairs = tokenizer.encode(query, &[document]);
+    let pairs = tokenizer.encode(query, &[document], Cuts::default());
     [&pairs.prefix[..], &pairs.documents[0].ids].concat()
 }
 
@@ -127,7 +127,7 @@ proptest! {
         limit in 14..80usize,
     ) {
         let whole = ids(&QWEN_PLAIN, &query, &document);
-        let pairs = qwen_of(limit).encode(&query, &[&document]);
+        let pairs = qwen_of(limit).encode(&query, &[&document], Cuts::default());
         let cut = [&pairs.prefix[..], &pairs.documents[0].ids].concat();
         prop_assert_eq!(cut.len(), whole.len().min(limit));
         prop_assert_eq!(pairs.documents[0].truncated, whole.len() > limit);
