@@ -4,11 +4,15 @@
 //! one source for readiness on every listener.
 
 use crate::error::Error;
-use crate::rerank::{self, RerankRequest, RerankResponse};
+use crate::rerank::{
+    self, MAX_TOTAL_BYTES, RerankRequest, RerankResponse, StreamEvent, StreamHeader,
+};
+use futures::Stream;
 use reranker_engine::Engine;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -22,6 +26,8 @@ struct Inner {
     models: OnceLock<Vec<Engine>>,
     stage: watch::Sender<Stage>,
     in_flight: TaskTracker,
+    /// One turn a core: text becomes tokens no faster with more.
+    encoders: Semaphore,
 }
 
 /// Another name for a loaded model.
@@ -62,6 +68,9 @@ impl App {
             models: OnceLock::new(),
             stage: watch::Sender::new(Stage::Loading),
             in_flight: TaskTracker::new(),
+            encoders: Semaphore::new(
+                std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            ),
         }))
     }
 
@@ -137,7 +146,23 @@ impl App {
     /// [`Error::ModelNotFound`], [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
     pub async fn rerank(&self, request: RerankRequest) -> Result<RerankResponse, Error> {
         let engine = self.model(request.model.as_deref())?.clone();
-        rerank::rerank(&engine, request).await
+        rerank::rerank(&engine, &self.0.encoders, request).await
+    }
+
+    /// Scores the documents of a stream with the model that its header names, and gives `send` the
+    /// scores as they are there, then a summary.
+    ///
+    /// # Errors
+    /// As [`rerank`](Self::rerank), [`Error::InputTooLarge`], and those of `documents`.
+    pub async fn rerank_stream<Sent: Future<Output = ()>>(
+        &self,
+        header: StreamHeader,
+        documents: impl Stream<Item = Result<Vec<String>, Error>>,
+        send: impl FnMut(StreamEvent) -> Sent,
+    ) -> Result<(), Error> {
+        let engine = self.model(header.model.as_deref())?.clone();
+        let encoders = &self.0.encoders;
+        rerank::rerank_stream(&engine, encoders, header, MAX_TOTAL_BYTES, documents, send).await
     }
 
     fn models(&self) -> &[Engine] {

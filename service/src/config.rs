@@ -89,14 +89,11 @@ pub struct ComputeArgs {
     pub special_tokens: SpecialTokens,
 
     /// Most tokens in one run of the model, up to 32768; a longer pair runs alone. More is faster for
-    /// large requests and takes more memory
+    /// large requests, takes more memory and makes others wait longer. Found at start, for runs of
+    /// about 50 ms, unless given
     #[arg(long, env = "RERANKER_MAX_BATCH_TOKENS", value_name = "TOKENS",
-          default_value_t = default_batch_tokens(), value_parser = batch_tokens)]
-    pub max_batch_tokens: NonZeroUsize,
-}
-
-fn default_batch_tokens() -> NonZeroUsize {
-    NonZeroUsize::new(EngineOptions::default().max_batch_tokens).expect("a batch is not empty")
+          value_parser = batch_tokens)]
+    pub max_batch_tokens: Option<NonZeroUsize>,
 }
 
 fn batch_tokens(text: &str) -> Result<NonZeroUsize, String> {
@@ -104,6 +101,13 @@ fn batch_tokens(text: &str) -> Result<NonZeroUsize, String> {
         .ok()
         .filter(|tokens: &NonZeroUsize| tokens.get() <= MAX_BATCH_TOKENS)
         .ok_or_else(|| format!("`{text}` is not a number from 1 to {MAX_BATCH_TOKENS}"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("`{text}` is not a number of seconds above 0"))
 }
 
 fn default_queued_tokens() -> usize {
@@ -117,7 +121,7 @@ impl ComputeArgs {
             device: self.device,
             dtype: self.dtype,
             special_tokens: self.special_tokens,
-            max_batch_tokens: self.max_batch_tokens.get(),
+            max_batch_tokens: self.max_batch_tokens.map(NonZeroUsize::get),
             ..EngineOptions::default()
         }
     }
@@ -162,11 +166,23 @@ pub struct ServeArgs {
     #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
     pub compute: ComputeArgs,
 
-    /// Most tokens that wait for each model; what does not fit is refused with 429 or
-    /// `RESOURCE_EXHAUSTED`. A request larger than this is taken when nothing else waits
+    /// Most tokens that wait for each model or run; what does not fit is refused with 429 or
+    /// `RESOURCE_EXHAUSTED`. A request larger than this is taken when there is nothing else
     #[arg(long, env = "RERANKER_MAX_QUEUED_TOKENS", value_name = "TOKENS",
           default_value_t = default_queued_tokens())]
     pub max_queued_tokens: usize,
+
+    /// Longest time that a request may be expected to wait before its own work; over it the request is
+    /// refused at once with 429 or `RESOURCE_EXHAUSTED`
+    #[arg(long, env = "RERANKER_MAX_QUEUE_SECONDS", value_name = "SECONDS", default_value = "30",
+          value_parser = seconds)]
+    pub max_queue_seconds: Duration,
+
+    /// Longest time that a `fast` request may be expected to take; over it one that asks for `fast`
+    /// is refused, and one that asks for neither class runs as `slow`
+    #[arg(long, env = "RERANKER_INTERACTIVE_SECONDS", value_name = "SECONDS", default_value = "2",
+          value_parser = seconds)]
+    pub interactive_seconds: Duration,
 
     /// Address for gRPC; port 0 takes a free one
     #[arg(
@@ -247,8 +263,9 @@ impl TryFrom<ServeArgs> for Config {
                 return Err(format!("--alias `{name}`: `{model}` is not served; served: {names}"));
             }
         }
-        let max_batch_tokens = args.compute.max_batch_tokens.get();
-        if args.max_queued_tokens < max_batch_tokens {
+        if let Some(max_batch_tokens) = args.compute.max_batch_tokens
+            && args.max_queued_tokens < max_batch_tokens.get()
+        {
             return Err(format!(
                 "--max-queued-tokens {} is below --max-batch-tokens {max_batch_tokens}: batches \
                  would never fill",
@@ -258,6 +275,8 @@ impl TryFrom<ServeArgs> for Config {
         Ok(Self {
             options: EngineOptions {
                 max_queued_tokens: args.max_queued_tokens,
+                max_queue: args.max_queue_seconds,
+                interactive: args.interactive_seconds,
                 ..args.compute.options()
             },
             listen: Addresses {
@@ -310,7 +329,12 @@ mod tests {
             ("--alias a=b", "`b` is not served; served: demo"),
             ("--alias a=demo,a=demo", "--alias `a` is given twice"),
             ("--alias a", "`a` is not NAME=MODEL"),
-            ("--max-queued-tokens 5", "--max-queued-tokens 5 is below --max-batch-tokens 4096"),
+            (
+                "--max-queued-tokens 5 --max-batch-tokens 6",
+                "--max-queued-tokens 5 is below --max-batch-tokens 6",
+            ),
+            ("--max-queue-seconds 0", "`0` is not a number of seconds above 0"),
+            ("--interactive-seconds NaN", "`NaN` is not a number of seconds above 0"),
             ("--max-batch-tokens 0", "`0` is not a number from 1 to 32768"),
             ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
             ("--device gpu", "`gpu` is not one of auto, cpu"),

@@ -3,6 +3,7 @@
 //! A leaf: knows no protocol crate. `Error -> ErrorCode -> Wire`: the table in
 //! [`ErrorCode::wire`] is the only place where a gRPC code meets an HTTP status.
 
+use reranker_engine::Bound;
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;
@@ -80,9 +81,11 @@ pub enum Error {
         /// As the caller wrote it.
         path: String,
     },
-    /// The queue is full.
-    #[error("overloaded: the queue is full; retry in {} s", retry_seconds(*retry_after))]
+    /// The request would wait too long, or the queue has no room for it.
+    #[error("overloaded: {bound}; retry in {} s", retry_seconds(*retry_after))]
     Overloaded {
+        /// What it would break.
+        bound: Bound,
         /// When there is likely room again.
         retry_after: Duration,
     },
@@ -127,7 +130,7 @@ impl Error {
     /// Whole seconds from 1 to 60 until a retry makes sense, for errors that pass.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Overloaded { retry_after } | Self::RateLimited { retry_after, .. } => {
+            Self::Overloaded { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
                 Some(retry_seconds(*retry_after))
             }
             Self::Loading => Some(retry_seconds(LOADING_RETRY)),
@@ -232,6 +235,12 @@ impl fmt::Display for Location {
 }
 
 impl Violation {
+    /// The same one field further in.
+    pub(crate) fn inside(mut self, field: &'static str) -> Self {
+        self.location.insert(0, Location::Field(field));
+        self
+    }
+
     /// `documents.3`, or nothing for the request itself.
     pub fn path(&self) -> String {
         let steps: Vec<String> = self.location.iter().map(Location::to_string).collect();

@@ -2,13 +2,23 @@
 //!
 //! Owns the domain's request and response, order and totals; knows no wire and no model names.
 //!
-//! `RerankRequest -> encode (blocking pool) -> submit -> Scores -> rank -> RerankResponse`
+//! `RerankRequest -> admit -> encode (blocking pool) -> queue -> scores -> rank -> RerankResponse`
+
+mod score;
+mod streaming;
 
 use crate::error::Error;
-use reranker_engine::{Cuts, Engine, PairScore, ScoreError};
+use futures::{future, stream};
+use reranker_engine::{Cuts, Engine, PairScore};
+use score::{Done, Opening, Part, score};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+pub use reranker_engine::Latency;
+pub(crate) use streaming::rerank_stream;
+pub use streaming::{StreamEvent, StreamHeader, StreamSummary};
 
 /// The most that [`total_bytes`] of one request may be.
 pub const MAX_TOTAL_BYTES: u64 = 5_000_000;
@@ -37,15 +47,6 @@ pub struct RerankRequest {
     pub deadline: Option<Instant>,
 }
 
-/// A class of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latency {
-    /// Interactive.
-    Fast,
-    /// Batch.
-    Slow,
-}
-
 /// The best documents, best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RerankResponse {
@@ -61,6 +62,8 @@ pub struct RerankResponse {
     pub latency: Latency,
     /// From the request's arrival to this response.
     pub e2e: Duration,
+    /// From admission to the first batch.
+    pub queue: Duration,
     /// Time the device spent on batches that held any of the pairs.
     pub inference: Duration,
 }
@@ -78,6 +81,13 @@ pub struct RerankResult {
     pub truncated: bool,
 }
 
+impl RerankResult {
+    fn new(index: usize, pair: &PairScore) -> Self {
+        let &PairScore { relevance_score, raw_score, truncated, .. } = pair;
+        Self { index, relevance_score, raw_score, truncated }
+    }
+}
+
 /// The sum over documents of 150 + bytes of the query + bytes of the document.
 pub fn total_bytes<D: AsRef<str>>(query: &str, documents: &[D]) -> u64 {
     let each = BYTES_PER_DOCUMENT + query.len() as u64;
@@ -86,16 +96,8 @@ pub fn total_bytes<D: AsRef<str>>(query: &str, documents: &[D]) -> u64 {
 
 /// The results in order: descending score, equal scores in the documents' order, cut to `top_n`.
 pub fn rank(pairs: &[PairScore], top_n: Option<NonZeroUsize>) -> Vec<RerankResult> {
-    let mut results: Vec<RerankResult> = pairs
-        .iter()
-        .enumerate()
-        .map(|(index, pair)| RerankResult {
-            index,
-            relevance_score: pair.relevance_score,
-            raw_score: pair.raw_score,
-            truncated: pair.truncated,
-        })
-        .collect();
+    let mut results: Vec<RerankResult> =
+        pairs.iter().enumerate().map(|(index, pair)| RerankResult::new(index, pair)).collect();
     // A stable sort keeps equal scores in the documents' order.
     results.sort_by(|a, b| b.relevance_score.total_cmp(&a.relevance_score));
     if let Some(top_n) = top_n {
@@ -107,38 +109,35 @@ pub fn rank(pairs: &[PairScore], top_n: Option<NonZeroUsize>) -> Vec<RerankResul
 /// Scores the request's documents with `engine`. Dropping the future cancels what has not run.
 pub(crate) async fn rerank(
     engine: &Engine,
+    encoders: &Semaphore,
     request: RerankRequest,
 ) -> Result<RerankResponse, Error> {
-    let RerankRequest { model: _, query, documents, top_n, latency, cuts, received, deadline: _ } =
+    let RerankRequest { model: _, query, documents, top_n, latency, cuts, received, deadline } =
         request;
     let total_bytes = total_bytes(&query, &documents);
-    let (pairs, inference) = if documents.is_empty() {
-        (Vec::new(), Duration::ZERO)
-    } else {
-        let encoder = engine.clone();
-        let encoded = tokio::task::spawn_blocking(move || encoder.encode(&query, &documents, cuts))
-            .await
-            .map_err(|error| Error::Internal { cause: format!("encoding: {error}") })?;
-        let scores = engine.submit(encoded).map_err(refused)?.await.map_err(refused)?;
-        (scores.pairs, scores.inference)
-    };
+    let tokens = engine.estimate(&query, &documents);
+    let mut pairs = vec![None; documents.len()];
+    let opening = Opening { query, cuts, latency, tokens, deadline };
+    let parts = stream::iter(Part::all(&documents).map(Ok));
+    let done = score(engine, encoders, opening, parts, |scores| {
+        for (index, pair) in scores {
+            pairs[index] = Some(pair);
+        }
+        future::ready(())
+    });
+    let Done { latency, queue, inference, tokens: total_tokens } = done.await?;
+    let pairs: Vec<PairScore> =
+        pairs.into_iter().map(|pair| pair.expect("the scores are complete")).collect();
     Ok(RerankResponse {
         model: engine.spec().name.clone().into_owned(),
         results: rank(&pairs, top_n),
         total_bytes,
-        total_tokens: pairs.iter().map(|pair| pair.tokens as u64).sum(),
-        latency: latency.unwrap_or(Latency::Fast),
+        total_tokens,
+        latency,
         e2e: received.elapsed(),
+        queue,
         inference,
     })
-}
-
-fn refused(error: ScoreError) -> Error {
-    match error {
-        ScoreError::Overloaded { retry_after } => Error::Overloaded { retry_after },
-        ScoreError::Closing => Error::Draining,
-        other => Error::Internal { cause: other.to_string() },
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fixture::write(directory.path(), &shape)?;
     let spec = ModelSpec::custom("bench");
     let source = Source::Directory(directory.path().to_owned());
-    let options = EngineOptions { max_batch_tokens: 1 << 15, ..EngineOptions::default() };
+    let options = EngineOptions { max_batch_tokens: Some(1 << 15), ..EngineOptions::default() };
     let engine = Engine::load(&spec, &source, &options, &mut |_| {})?;
     let weights = engine.info().parameters as usize * 2;
     writeln!(

@@ -1,15 +1,18 @@
 //! The handle: load a model, send it requests, close it.
 
-use crate::model::{Cuts, EncodedPairs, Model, ModelInfo, ModelSpec, Scorer, Source};
-use crate::schedule::{Limits, Pending, Scheduler};
-use crate::{LoadError, ScoreError, SpecialTokens};
+mod request;
+
+use crate::model::{Cuts, Model, ModelInfo, ModelSpec, Scorer, Source};
+use crate::schedule::{Limits, Scheduler, Stats};
+use crate::{LoadError, SpecialTokens};
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+pub use request::{
+    EncodedDocuments, EncodedQuery, EncodedRequest, Feed, PairScore, ScoreStream, Scores, Ticket,
+};
 
 /// Where the forward runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,10 +78,15 @@ pub struct EngineOptions {
     /// What a special token spelled in a query or document means.
     pub special_tokens: SpecialTokens,
     /// Token budget of one forward, at most [`MAX_BATCH_TOKENS`]; less where memory would not
-    /// stay bounded, see [`ModelInfo`]. A longer pair runs alone.
-    pub max_batch_tokens: usize,
-    /// Token budget of the queue; a request over it is refused unless the queue is empty.
+    /// stay bounded, see [`ModelInfo`]. A longer pair runs alone. None: found at warm-up.
+    pub max_batch_tokens: Option<usize>,
+    /// Most tokens queued or running; a request over it is refused unless there are none.
     pub max_queued_tokens: usize,
+    /// Longest expected wait before a request's own work; over it the request is refused.
+    pub max_queue: Duration,
+    /// Longest expected time to the answer of a fast request; over it an explicitly fast one is
+    /// refused, and one without a class is slow.
+    pub interactive: Duration,
 }
 
 impl Default for EngineOptions {
@@ -87,9 +95,12 @@ impl Default for EngineOptions {
             device: Device::default(),
             dtype: Dtype::default(),
             special_tokens: SpecialTokens::default(),
-            max_batch_tokens: 4096,
+            max_batch_tokens: None,
             // About the largest request that the public API admits: 5 MB of English.
             max_queued_tokens: 1_500_000,
+            // Half of the time that the official clients wait.
+            max_queue: Duration::from_secs(30),
+            interactive: Duration::from_secs(2),
         }
     }
 }
@@ -148,14 +159,18 @@ impl Engine {
         options: &EngineOptions,
         observe: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, LoadError> {
-        let model = Arc::new(Model::load(spec, source, options, observe)?);
+        let mut model = Model::load(spec, source, options, observe)?;
         observe(LoadEvent::Warmup);
-        model.warm_up()?;
+        let tokens_per_second = model.warm_up(options.max_batch_tokens)?;
         let limits = Limits {
             max_batch_tokens: model.info.max_batch_tokens,
             max_queued_tokens: options.max_queued_tokens,
+            max_queue: options.max_queue,
+            interactive: options.interactive,
+            tokens_per_second,
         };
-        let scheduler = Scheduler::start(model.clone() as Arc<dyn Scorer>, limits);
+        let model = Arc::new(model);
+        let scheduler = Scheduler::start(vec![model.clone() as Arc<dyn Scorer>], limits);
         Ok(Self(Arc::new(Inner { spec: spec.clone(), model, scheduler })))
     }
 
@@ -169,151 +184,18 @@ impl Engine {
         &self.0.model.info
     }
 
-    /// Turns texts into tokens on the threads of the pool: the query once, documents in parallel.
-    ///
-    /// Takes time in proportion to the text, so it does not belong on an async thread.
-    pub fn encode<D: AsRef<str> + Sync>(
-        &self,
-        query: &str,
-        documents: &[D],
-        cuts: Cuts,
-    ) -> EncodedRequest {
-        EncodedRequest(self.0.model.tokenizer.encode(query, documents, cuts))
+    /// What the scheduler has done and has to do.
+    pub fn stats(&self) -> Stats {
+        self.0.scheduler.stats()
     }
 
-    /// Queues a request; never blocks.
-    ///
-    /// # Errors
-    /// [`ScoreError::Overloaded`] if the queue has no room, [`ScoreError::Closing`] after
-    /// [`close`](Self::close).
-    pub fn submit(&self, request: EncodedRequest) -> Result<Ticket, ScoreError> {
-        let EncodedRequest(pairs) = request;
-        let lengths = pair_lengths(&pairs).collect();
-        let pending = self.0.scheduler.submit(pairs)?;
-        Ok(Ticket { engine: self.clone(), pending, lengths })
-    }
-
-    /// Scores documents against a query and waits for it: [`encode`](Self::encode),
-    /// [`submit`](Self::submit) and [`Ticket::wait`].
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit); also [`ScoreError::Failed`] if the forward failed.
-    pub fn score<D: AsRef<str> + Sync>(
-        &self,
-        query: &str,
-        documents: &[D],
-    ) -> Result<Scores, ScoreError> {
-        self.submit(self.encode(query, documents, Cuts::default()))?.wait()
-    }
-
-    /// Refuses new requests, answers the queued ones and ends the worker. Blocks meanwhile.
+    /// Refuses new requests, answers the admitted ones and ends the workers. Blocks meanwhile.
     pub fn close(&self) {
         self.0.scheduler.close();
     }
 
-    /// Whether the worker lives and takes requests.
+    /// Whether the workers live and take requests.
     pub fn is_healthy(&self) -> bool {
         self.0.scheduler.is_healthy()
-    }
-}
-
-/// Token ids of one query and its documents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedRequest(EncodedPairs);
-
-impl EncodedRequest {
-    /// Tokens of all pairs, each counted whole with its prompt.
-    pub fn tokens(&self) -> usize {
-        pair_lengths(&self.0).map(|(tokens, _)| tokens).sum()
-    }
-
-    /// The ids of one pair in its prompt, as a model without prefix sharing would read them.
-    ///
-    /// # Panics
-    /// If there is no such document.
-    pub fn pair(&self, document: usize) -> Vec<u32> {
-        [&self.0.prefix[..], &self.0.documents[document].ids].concat()
-    }
-}
-
-fn pair_lengths(pairs: &EncodedPairs) -> impl Iterator<Item = (usize, bool)> {
-    let prefix = pairs.prefix.len();
-    pairs.documents.iter().map(move |document| (prefix + document.ids.len(), document.truncated))
-}
-
-/// A queued request: a future of its scores. Dropping it cancels what has not run yet.
-#[must_use = "dropping a ticket cancels its request"]
-pub struct Ticket {
-    engine: Engine,
-    pending: Pending,
-    /// Tokens of each pair, and whether it was cut.
-    lengths: Vec<(usize, bool)>,
-}
-
-impl Ticket {
-    /// Blocks until the scores are there.
-    ///
-    /// # Errors
-    /// [`ScoreError::Failed`] if the forward failed.
-    pub fn wait(self) -> Result<Scores, ScoreError> {
-        let Self { engine, pending, lengths } = self;
-        pending.wait().map(|outcome| Scores::new(&engine.0.spec, &lengths, &outcome))
-    }
-}
-
-impl Future for Ticket {
-    type Output = Result<Scores, ScoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.pending).poll(context));
-        Poll::Ready(
-            outcome.map(|outcome| Scores::new(&self.engine.0.spec, &self.lengths, &outcome)),
-        )
-    }
-}
-
-/// The scores of one request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// One for every document, in the request's order.
-    pub pairs: Vec<PairScore>,
-    /// Time the device spent on batches that held any of them.
-    pub inference: Duration,
-}
-
-/// The score of one document.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PairScore {
-    /// The model's raw output.
-    pub logit: f32,
-    /// `sigmoid(logit / scale)`, in [0, 1].
-    pub relevance_score: f64,
-    /// What the relevance is the sigmoid of: `logit / scale`.
-    pub raw_score: f64,
-    /// Tokens of the pair in its prompt, after any cut.
-    pub tokens: usize,
-    /// The pair was too long for the model and lost its document's last tokens.
-    pub truncated: bool,
-}
-
-impl Scores {
-    fn new(
-        spec: &ModelSpec,
-        lengths: &[(usize, bool)],
-        outcome: &crate::schedule::Outcome,
-    ) -> Self {
-        let pairs = outcome
-            .logits
-            .iter()
-            .zip(lengths)
-            .map(|(&logit, &(tokens, truncated))| PairScore {
-                logit,
-                relevance_score: spec.relevance_score(logit),
-                raw_score: f64::from(logit) / spec.scale,
-                tokens,
-                truncated,
-            })
-            .collect();
-        Self { pairs, inference: outcome.inference }
     }
 }

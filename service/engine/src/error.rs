@@ -98,16 +98,39 @@ pub enum LoadError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScoreError {
-    /// The queue has no room for the whole request.
-    #[error("the queue is full; come back in {} s", retry_after.as_secs().max(1))]
+    /// The request was not let in: it would break a bound.
+    #[error("overloaded: {bound}; come back in {:.1} s", retry_after.as_secs_f64())]
     Overloaded {
-        /// When the queue is expected to have room.
+        /// The bound.
+        bound: Bound,
+        /// When the request is expected to keep to the bound.
         retry_after: Duration,
     },
+    /// The caller's deadline has passed.
+    #[error("the deadline has passed")]
+    DeadlineExceeded,
     /// The engine takes no new requests.
     #[error("the engine is shutting down")]
     Closing,
     /// The forward failed; other requests are not affected.
     #[error("scoring failed: {0}")]
     Failed(String),
+}
+
+/// What admission keeps to; times are expected ones, by the measured rate of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant says what `expected` and `limit` are of")]
+pub enum Bound {
+    /// Tokens in the queue.
+    #[error("the queue is full")]
+    Memory,
+    /// The wait before a request's own work.
+    #[error("the wait would be {:.1} s, the limit is {:.1} s", expected.as_secs_f64(), limit.as_secs_f64())]
+    Queue { expected: Duration, limit: Duration },
+    /// The time to the answer, which the caller limits.
+    #[error("the answer would take {:.1} s, the caller waits {:.1} s", expected.as_secs_f64(), limit.as_secs_f64())]
+    Deadline { expected: Duration, limit: Duration },
+    /// The time to the answer of a request that asks for the fast class.
+    #[error("a fast answer would take {:.1} s, the limit is {:.1} s", expected.as_secs_f64(), limit.as_secs_f64())]
+    Interactive { expected: Duration, limit: Duration },
 }

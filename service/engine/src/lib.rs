@@ -1,7 +1,7 @@
 //! zerank cross-encoders as a library: model, kernels and scheduler.
 //!
 //! ```text
-//! Engine ──> schedule (queue, worker) ──> model (Scorer, Batch) ──> kernels
+//! Engine ──> schedule (admission, queue, worker) ──> model (Scorer, Batch) ──> kernels
 //!    └─────> model (tokenizer: texts to token ids)
 //! ```
 //!
@@ -30,8 +30,9 @@ mod model;
 mod schedule;
 
 pub use engine::{
-    Device, Dtype, EncodedRequest, Engine, EngineOptions, LoadEvent, MAX_BATCH_TOKENS, PairScore,
-    Scores, Ticket,
+    Device, Dtype, EncodedDocuments, EncodedQuery, EncodedRequest, Engine, EngineOptions, Feed,
+    LoadEvent, MAX_BATCH_TOKENS, PairScore, ScoreStream, Scores, Ticket,
 };
-pub use error::{LoadError, ScoreError};
+pub use error::{Bound, LoadError, ScoreError};
 pub use model::{Cuts, ModelInfo, ModelSpec, Prompt, Published, Source, SpecialTokens};
+pub use schedule::{Latency, Stats};

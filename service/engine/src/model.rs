@@ -16,24 +16,32 @@ pub(crate) mod weights;
 pub(crate) use batch::Batch;
 pub use source::Source;
 pub use spec::{ModelSpec, Prompt, Published};
-#[cfg(test)]
-pub(crate) use tokenizer::EncodedDocument;
 pub use tokenizer::{Cuts, SpecialTokens};
-pub(crate) use tokenizer::{EncodedPairs, PairTokenizer};
+pub(crate) use tokenizer::{EncodedDocument, EncodedPrefix, PairTokenizer};
 
 use crate::{Device, Dtype, EngineOptions, LoadError, LoadEvent, MAX_BATCH_TOKENS};
 use candle_core::DType;
 use config::Config;
 use qwen3::{EMBEDDING, Qwen3, working_bytes};
 use source::Checkpoint;
+use std::time::{Duration, Instant};
 
 /// What turns a batch into logits: the seam between scheduling and the model.
 pub(crate) trait Scorer: Send + Sync + 'static {
     /// The answer's logit after every document of `batch`, in the order they were added.
     ///
     /// # Errors
-    /// A sentence for the log; the batch's requests fail, later batches are not affected.
-    fn score(&self, batch: &Batch) -> Result<Vec<f32>, String>;
+    /// See [`ScoreFailure`].
+    fn score(&self, batch: &Batch) -> Result<Vec<f32>, ScoreFailure>;
+}
+
+/// Why a batch has no logits, as a sentence for the log.
+#[derive(Debug)]
+pub(crate) enum ScoreFailure {
+    /// Later batches are not affected.
+    Batch(String),
+    /// The device computes no more; only a new process helps.
+    Device(String),
 }
 
 /// What was loaded, for logs and people.
@@ -49,10 +57,15 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Most tokens of one pair in its prompt; longer pairs are cut in the document.
     pub max_input_tokens: usize,
-    /// Most tokens of one batch: what was asked for, or less to keep memory beyond the weights
+    /// Most tokens of one batch: what was asked for or found at warm-up, or less to keep memory beyond the weights
     /// within 15 % of them and 200 MB. A longer pair runs alone.
     pub max_batch_tokens: usize,
 }
+
+/// How long a batch should take where its size is not given: others wait for one.
+const SLICE: Duration = Duration::from_millis(50);
+/// Smaller batches than this are not chosen: slow devices lose more in speed than others in wait.
+const SMALLEST_BATCH: usize = 512;
 
 /// Memory that may be taken beyond the weights, beside 15 % of them.
 const BEYOND_BYTES: usize = 200_000_000;
@@ -128,26 +141,53 @@ impl Model {
             max_batch_tokens: max_batch_tokens(
                 &config,
                 config.parameters() as usize * dtype.size_in_bytes(),
-                options.max_batch_tokens.min(MAX_BATCH_TOKENS),
+                options.max_batch_tokens.unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS),
             ),
         };
         Ok(Self { qwen3, tokenizer, info })
     }
 
-    /// Runs some short pairs, so that the first request finds everything in place.
+    /// Runs some pairs, so that the first request finds everything in place, and finds the size of a
+    /// batch unless it is `given`. Returns tokens per second.
     ///
     /// # Errors
     /// If the device fails or a score is not finite.
-    pub(crate) fn warm_up(&self) -> Result<(), LoadError> {
-        let documents = ["", "One short document.", &"Several words. ".repeat(50)];
+    pub(crate) fn warm_up(&mut self, given: Option<usize>) -> Result<f64, LoadError> {
+        let prefix = self.tokenizer.encode_query("warm up", Cuts::default());
+        let mixed = ["", "One short document.", &"Several words. ".repeat(50)].map(str::to_owned);
+        self.run(&prefix, self.tokenizer.encode_documents(&prefix, &mixed))?;
+        let document = ["What a passage of a document is like. ".repeat(12)];
+        let document = self.tokenizer.encode_documents(&prefix, &document).remove(0);
+        let limit = self.info.max_batch_tokens;
+        let mut size = given.unwrap_or(limit).min(SMALLEST_BATCH).min(limit);
+        loop {
+            let documents = (size.saturating_sub(prefix.ids.len()) / document.ids.len()).max(1);
+            let elapsed = self.run(&prefix, vec![document.clone(); documents])?;
+            let tokens = prefix.ids.len() + documents * document.ids.len();
+            let is_last = given.is_some() || 2 * size > limit || 2 * elapsed > SLICE;
+            if is_last {
+                if given.is_none() {
+                    self.info.max_batch_tokens = size;
+                }
+                return Ok(tokens as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE));
+            }
+            size *= 2;
+        }
+    }
+
+    fn run(
+        &self,
+        prefix: &EncodedPrefix,
+        documents: Vec<EncodedDocument>,
+    ) -> Result<Duration, LoadError> {
         let mut batch = Batch::default();
-        batch.push_pairs(
-            &self.tokenizer.encode("warm up", &documents, Cuts::default()),
-            0..documents.len(),
-        );
+        let documents: Vec<_> = documents.into_iter().map(|document| document.ids).collect();
+        batch.push_pairs(&prefix.ids, &documents);
+        let start = Instant::now();
         let logits = self.qwen3.forward(&batch)?;
+        let elapsed = start.elapsed();
         if logits.iter().all(|logit| logit.is_finite()) {
-            Ok(())
+            Ok(elapsed)
         } else {
             Err(LoadError::ScoreNotFinite)
         }
@@ -155,8 +195,12 @@ impl Model {
 }
 
 impl Scorer for Model {
-    fn score(&self, batch: &Batch) -> Result<Vec<f32>, String> {
-        self.qwen3.forward(batch).map_err(|error| error.to_string())
+    fn score(&self, batch: &Batch) -> Result<Vec<f32>, ScoreFailure> {
+        self.qwen3.forward(batch).map_err(|error| match error {
+            // A CUDA context does not recover from an error.
+            candle_core::Error::Cuda(_) => ScoreFailure::Device(error.to_string()),
+            _ => ScoreFailure::Batch(error.to_string()),
+        })
     }
 }
 

@@ -1,69 +1,132 @@
-//! The way from a request to its scores: a bounded queue and one worker thread.
+//! The way from a request to its scores: admission, a queue, and a worker thread for each device.
 //!
-//! Owns queued requests and the thread that scores them; knows no text and no model, only token ids
-//! and a [`Scorer`]. Data: [`Scheduler::submit`] → `queue` → `worker` → [`Ticket`].
+//! Owns admitted requests and the threads that score them; knows no text and no model, only token
+//! ids and a [`Scorer`]. Data: [`Scheduler::admit`] → [`Feed::push`] → `queue` → `worker` →
+//! [`Scored`].
 
+mod admission;
+mod ledger;
 mod queue;
 mod worker;
 
 use crate::ScoreError;
-use crate::model::{EncodedPairs, Scorer};
-use queue::Queue;
+use crate::model::{EncodedDocument, Scorer};
+use admission::{Demand, Policy, Work};
+use ledger::Ledger;
+use queue::{Header, Queue};
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
-/// Bounds of a scheduler, in tokens.
+/// A class of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Latency {
+    /// Interactive: before slow work.
+    Fast,
+    /// Batch: what fast work leaves, and at least a fifth of the device.
+    Slow,
+}
+
+/// Bounds of a scheduler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Budget of one batch; a longer pair runs alone.
+    /// Budget of one batch in tokens; a longer pair runs alone.
     pub(crate) max_batch_tokens: usize,
-    /// Budget of the queue; a longer request is taken when the queue is empty.
+    /// Most tokens that may be queued or running; a larger request is taken when there are none.
     pub(crate) max_queued_tokens: usize,
+    /// Longest wait before a request's own work.
+    pub(crate) max_queue: Duration,
+    /// Longest time to the answer of a request that asks for the fast class.
+    pub(crate) interactive: Duration,
+    /// Tokens per second until some are measured; 0 if unknown.
+    pub(crate) tokens_per_second: f64,
 }
 
-/// Takes requests and answers them in order.
+/// What the scheduler has done and has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Tokens of admitted fast requests that have not run.
+    pub queued_fast_tokens: u64,
+    /// Tokens of admitted slow requests that have not run.
+    pub queued_slow_tokens: u64,
+    /// Tokens on the device.
+    pub inflight_tokens: u64,
+    /// Admitted requests with tokens that have not run.
+    pub queued_requests: u64,
+    /// Measured rate of full batches.
+    pub tokens_per_second: f64,
+    /// Time the devices computed since the start.
+    pub busy: Duration,
+    /// Batches since the start.
+    pub batches: u64,
+    /// Tokens of those batches.
+    pub batch_tokens: u64,
+    /// Budget of one batch.
+    pub max_batch_tokens: u64,
+    /// Requests that were dropped before their last score.
+    pub cancelled_requests: u64,
+}
+
+/// Admits requests and answers them.
 pub(crate) struct Scheduler {
     shared: Arc<Shared>,
-    worker: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the worker found for one request.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// One logit a document, in the request's order.
-    pub(crate) logits: Vec<f32>,
-    /// Time of the batches that held any of its documents.
-    pub(crate) inference: Duration,
+    workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
     state: Mutex<State>,
+    /// Work came, or the scheduler closes.
     changed: Condvar,
+    policy: Policy,
 }
 
-/// Held while work is put in or taken out, never while the device runs.
+/// Held while work is put in or taken out, never while a device runs.
 struct State {
     queue: Queue,
-    jobs: HashMap<u64, Job>,
+    requests: HashMap<u64, Admitted>,
+    work: Work,
+    stats: Stats,
     next_id: u64,
     closing: bool,
-    /// Cleared when the worker ends, for whatever reason.
+    /// Cleared when a worker ends, for whatever reason.
     alive: bool,
-    /// Measured rate of the worker; 0 before its first batch.
-    tokens_per_second: f64,
 }
 
-struct Job {
-    pairs: Arc<EncodedPairs>,
-    logits: Vec<f32>,
+/// An admitted request until its last score.
+struct Admitted {
+    header: Header,
+    prefix: Arc<[u32]>,
+    /// Token ids by slot, until they run.
+    documents: Vec<Option<Arc<[u32]>>>,
+    /// Tokens that the estimate has promised and no document has claimed yet.
+    promised: usize,
+    /// Tokens of documents that have not run.
+    waiting: usize,
+    /// No further documents come.
+    whole: bool,
+    /// The caller's span, to be linked with the batches that the request rides in.
+    span: tracing::Span,
+    /// Open until the first batch.
+    queue_span: tracing::Span,
+    answers: Arc<Answers>,
+}
+
+/// Where the worker leaves the scores of one request.
+#[derive(Default)]
+struct Answers {
+    state: Mutex<AnswersState>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct AnswersState {
+    ledger: Ledger,
     inference: Duration,
-    reply: oneshot::Sender<Result<Outcome, ScoreError>>,
+    /// When the first batch with any of the documents began.
+    started: Option<Instant>,
+    end: Option<Result<(), ScoreError>>,
 }
 
 impl Shared {
@@ -73,60 +136,101 @@ impl Shared {
     }
 }
 
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, AnswersState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No further scores come; the first reason stays.
+    fn end(&self, end: Result<(), ScoreError>) {
+        self.lock().end.get_or_insert(end);
+        self.changed.notify_one();
+    }
+}
+
 impl Scheduler {
-    pub(crate) fn start(scorer: Arc<dyn Scorer>, limits: Limits) -> Self {
+    /// Starts a worker for each scorer, all over one queue.
+    pub(crate) fn start(scorers: Vec<Arc<dyn Scorer>>, limits: Limits) -> Self {
+        let Limits {
+            max_batch_tokens,
+            max_queued_tokens,
+            max_queue,
+            interactive,
+            tokens_per_second,
+        } = limits;
+        let stats = Stats { max_batch_tokens: max_batch_tokens as u64, ..Stats::default() };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                queue: Queue::new(limits.max_queued_tokens),
-                jobs: HashMap::new(),
+                queue: Queue::default(),
+                requests: HashMap::new(),
+                work: Work { tokens_per_second, ..Work::default() },
+                stats,
                 next_id: 0,
                 closing: false,
                 alive: true,
-                tokens_per_second: 0.0,
             }),
             changed: Condvar::new(),
+            policy: Policy { max_batch_tokens, max_queued_tokens, max_queue, interactive },
         });
-        let worker = std::thread::Builder::new()
-            .name("reranker-worker".to_owned())
-            .spawn({
-                let shared = shared.clone();
-                move || worker::run(&shared, scorer.as_ref(), limits.max_batch_tokens)
-            })
-            .expect("the system starts a thread");
-        Self { shared, worker: Mutex::new(Some(worker)) }
+        let devices = scorers.len() as f64;
+        let workers = scorers.into_iter().map(|scorer| {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name("reranker-worker".to_owned())
+                .spawn(move || worker::run(&shared, scorer.as_ref(), devices))
+                .expect("the system starts a thread")
+        });
+        let workers = Mutex::new(workers.collect());
+        Self { shared, workers }
     }
 
-    /// Queues the whole request or refuses it at once.
-    pub(crate) fn submit(&self, pairs: EncodedPairs) -> Result<Pending, ScoreError> {
-        let (reply, answer) = oneshot::channel();
+    /// Admits a whole request of about `tokens`, or refuses it at once.
+    pub(crate) fn admit(
+        &self,
+        latency: Option<Latency>,
+        tokens: usize,
+        deadline: Option<Instant>,
+    ) -> Result<(Feed, Scored), ScoreError> {
+        let now = Instant::now();
         let mut state = self.shared.lock();
         if state.closing || !state.alive {
             return Err(ScoreError::Closing);
         }
-        let id = state.next_id;
-        let lengths = pairs.documents.iter().map(|document| document.ids.len()).collect();
-        if !state.queue.push(id, pairs.prefix.len(), lengths) {
-            return Err(ScoreError::Overloaded { retry_after: state.backlog() });
+        let patience = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        if patience.is_some_and(|patience| patience.is_zero()) {
+            return Err(ScoreError::DeadlineExceeded);
         }
+        let demand = Demand { latency, tokens, patience };
+        let latency = admission::admit(&self.shared.policy, &state.work, &demand)?;
+        let id = state.next_id;
         state.next_id += 1;
-        let job = Job {
-            logits: vec![f32::NAN; pairs.documents.len()],
-            pairs: Arc::new(pairs),
-            inference: Duration::ZERO,
-            reply,
+        state.work.backlog(latency).change(0, tokens);
+        let answers = Arc::new(Answers::default());
+        let admitted = Admitted {
+            header: Header { id, latency, prefix: 0, deadline },
+            prefix: Arc::from([]),
+            documents: Vec::new(),
+            promised: tokens,
+            waiting: 0,
+            whole: false,
+            span: tracing::Span::current(),
+            queue_span: tracing::info_span!("queue", tokens, latency = ?latency),
+            answers: answers.clone(),
         };
-        state.jobs.insert(id, job);
+        state.requests.insert(id, admitted);
         drop(state);
-        self.shared.changed.notify_one();
-        Ok(Pending(answer))
+        let feed = Feed { shared: self.shared.clone(), id };
+        let scored = Scored { shared: self.shared.clone(), answers, id, latency, admitted: now };
+        Ok((feed, scored))
     }
 
-    /// Refuses new requests, waits until the queued ones are answered and joins the worker.
+    /// Refuses new requests, waits until the admitted ones are answered and joins the workers.
     pub(crate) fn close(&self) {
         self.shared.lock().closing = true;
-        self.shared.changed.notify_one();
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(worker) = worker {
+        self.shared.changed.notify_all();
+        let workers =
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
             // A worker that panicked has already been reported by its requests.
             let _ = worker.join();
         }
@@ -135,6 +239,18 @@ impl Scheduler {
     pub(crate) fn is_healthy(&self) -> bool {
         let state = self.shared.lock();
         state.alive && !state.closing
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.shared.lock();
+        Stats {
+            queued_fast_tokens: state.work.fast.tokens() as u64,
+            queued_slow_tokens: state.work.slow.tokens() as u64,
+            queued_requests: (state.work.fast.requests() + state.work.slow.requests()) as u64,
+            inflight_tokens: state.work.running as u64,
+            tokens_per_second: state.work.tokens_per_second,
+            ..state.stats
+        }
     }
 }
 
@@ -145,39 +261,165 @@ impl Drop for Scheduler {
 }
 
 impl State {
-    /// When the queue will be empty at the measured rate.
-    fn backlog(&self) -> Duration {
-        const UNKNOWN: Duration = Duration::from_secs(1);
-        if self.tokens_per_second > 0.0 {
-            Duration::try_from_secs_f64(self.queue.tokens() as f64 / self.tokens_per_second)
-                .unwrap_or(UNKNOWN)
-        } else {
-            UNKNOWN
+    /// Changes a request's outstanding tokens, in it and in the sum.
+    fn outstanding(&mut self, id: u64, change: impl FnOnce(&mut Admitted)) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let before = request.promised + request.waiting;
+        change(request);
+        let after = request.promised + request.waiting;
+        self.work.backlog(request.header.latency).change(before, after);
+    }
+
+    /// Forgets a request and what it had outstanding.
+    fn remove(&mut self, id: u64) -> Option<Admitted> {
+        self.outstanding(id, |request| (request.promised, request.waiting) = (0, 0));
+        self.queue.remove(id);
+        self.requests.remove(&id)
+    }
+
+    /// Ends a request that has all its documents and all their scores.
+    fn finish_if_scored(&mut self, id: u64) {
+        let Some(request) = self.requests.get(&id) else { return };
+        if request.whole && request.answers.lock().ledger.is_scored() {
+            let request = self.remove(id);
+            request.inspect(|request| request.answers.end(Ok(())));
         }
     }
 }
 
-/// A queued request; dropping it cancels what has not been scored yet.
-pub(crate) struct Pending(oneshot::Receiver<Result<Outcome, ScoreError>>);
+/// The way in for the documents of one request; dropping it says that there are no more.
+pub(crate) struct Feed {
+    shared: Arc<Shared>,
+    id: u64,
+}
 
-impl Pending {
-    pub(crate) fn wait(self) -> Result<Outcome, ScoreError> {
-        self.0.blocking_recv().unwrap_or_else(|_| Err(worker_gone()))
+impl Feed {
+    /// Queues documents behind `prefix`, which is the same in all calls. `estimate` is what of the
+    /// request's own estimate they were.
+    ///
+    /// # Errors
+    /// [`ScoreError::Closing`] if nobody is left to score them. A request that has failed or was
+    /// dropped takes documents and forgets them.
+    pub(crate) fn push(
+        &self,
+        prefix: &Arc<[u32]>,
+        documents: &[EncodedDocument],
+        estimate: usize,
+    ) -> Result<(), ScoreError> {
+        let mut state = self.shared.lock();
+        if !state.alive {
+            return Err(ScoreError::Closing);
+        }
+        let Some(request) = state.requests.get_mut(&self.id) else { return Ok(()) };
+        request.prefix = prefix.clone();
+        request.header.prefix = prefix.len();
+        let header = request.header;
+        let mut answers = request.answers.lock();
+        let first = answers.ledger.slots();
+        let new: Vec<&EncodedDocument> = documents
+            .iter()
+            .filter(|document| answers.ledger.add(document, header.prefix))
+            .collect();
+        drop(answers);
+        // A duplicate of a scored document is ready without a batch.
+        request.answers.changed.notify_one();
+        let lengths: Vec<usize> = new.iter().map(|document| document.ids.len()).collect();
+        state.queue.push(&header, first, lengths.iter().copied());
+        state.outstanding(self.id, |request| {
+            request.promised = request.promised.saturating_sub(estimate);
+            let prefix = if first == 0 && !new.is_empty() { header.prefix } else { 0 };
+            request.waiting += prefix + lengths.iter().sum::<usize>();
+            request.documents.extend(new.iter().map(|document| Some(document.ids.clone())));
+        });
+        drop(state);
+        self.shared.changed.notify_one();
+        Ok(())
     }
 }
 
-impl Future for Pending {
-    type Output = Result<Outcome, ScoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|answer| answer.unwrap_or_else(|_| Err(worker_gone())))
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.outstanding(self.id, |request| {
+            request.promised = 0;
+            request.whole = true;
+        });
+        state.finish_if_scored(self.id);
+        drop(state);
+        self.shared.changed.notify_one();
     }
 }
 
-fn worker_gone() -> ScoreError {
-    ScoreError::Failed("the worker has ended".to_owned())
+/// The scores of one request as they come; dropping it cancels what has not run.
+pub(crate) struct Scored {
+    shared: Arc<Shared>,
+    answers: Arc<Answers>,
+    id: u64,
+    latency: Latency,
+    admitted: Instant,
+}
+
+/// A document's place and size, and its logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Score {
+    /// Position in the request.
+    pub(crate) index: usize,
+    /// Tokens of the pair.
+    pub(crate) tokens: usize,
+    pub(crate) truncated: bool,
+    pub(crate) logit: f32,
+}
+
+impl Scored {
+    /// The class that the request runs in.
+    pub(crate) fn latency(&self) -> Latency {
+        self.latency
+    }
+
+    /// The documents that got their scores since the last call, at least one; none when all have.
+    pub(crate) async fn next(&mut self) -> Option<Result<Vec<Score>, ScoreError>> {
+        loop {
+            let (ready, end) = {
+                let mut state = self.answers.lock();
+                (state.ledger.take_ready(), state.end.clone())
+            };
+            match end {
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(())) if ready.is_empty() => return None,
+                None if ready.is_empty() => self.answers.changed.notified().await,
+                _ => {
+                    let score = |(entry, logit): (ledger::Entry, f32)| {
+                        let ledger::Entry { index, tokens, truncated } = entry;
+                        Score { index, tokens, truncated, logit }
+                    };
+                    return Some(Ok(ready.into_iter().map(score).collect()));
+                }
+            }
+        }
+    }
+
+    /// Time of the batches that held any of the documents, so far.
+    pub(crate) fn inference(&self) -> Duration {
+        self.answers.lock().inference
+    }
+
+    /// Time from admission to the first batch; so far, while there was none.
+    pub(crate) fn queued(&self) -> Duration {
+        let started = self.answers.lock().started;
+        started.unwrap_or_else(Instant::now).saturating_duration_since(self.admitted)
+    }
+}
+
+impl Drop for Scored {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if state.remove(self.id).is_some() {
+            state.stats.cancelled_requests += 1;
+            drop(state);
+            // The workers may wait for this request before they end.
+            self.shared.changed.notify_all();
+        }
+    }
 }
 
 #[cfg(test)]

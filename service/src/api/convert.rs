@@ -5,7 +5,10 @@
 
 use crate::app::Admission;
 use crate::error::{Error, Location, Violation};
-use crate::rerank::{self, Latency, MAX_TOTAL_BYTES, RerankRequest, RerankResponse};
+use crate::rerank::{
+    self, Latency, MAX_TOTAL_BYTES, RerankRequest, RerankResponse, RerankResult, StreamEvent,
+    StreamHeader, StreamSummary,
+};
 use reranker_engine::Cuts;
 use reranker_proto::v1;
 use std::num::NonZeroUsize;
@@ -63,15 +66,10 @@ impl TryFrom<v1::RerankRequest> for RerankFields {
         let top_n = top_n.and_then(|value| {
             self::top_n(value).map_err(|violation| violations.push(violation)).ok()
         });
-        let latency = match v1::LatencyMode::try_from(latency) {
-            Ok(v1::LatencyMode::Unspecified) => None,
-            Ok(v1::LatencyMode::Fast) => Some(Latency::Fast),
-            Ok(v1::LatencyMode::Slow) => Some(Latency::Slow),
-            Err(_) => {
-                violations.push(latency_violation());
-                None
-            }
-        };
+        let latency = latency_mode(latency).unwrap_or_else(|violation| {
+            violations.push(violation);
+            None
+        });
         if violations.is_empty() {
             let model = Some(model).filter(|model| !model.is_empty());
             Ok(Self { model, query, documents, top_n, latency, cuts: Cuts::default() })
@@ -83,22 +81,106 @@ impl TryFrom<v1::RerankRequest> for RerankFields {
 
 impl From<RerankResponse> for v1::RerankResponse {
     fn from(response: RerankResponse) -> Self {
-        let RerankResponse { model, results, total_bytes, total_tokens, latency, e2e, inference } =
-            response;
-        let results = results.iter().map(|result| v1::RerankResult {
+        let RerankResponse {
+            model,
+            results,
+            total_bytes,
+            total_tokens,
+            latency,
+            e2e,
+            queue: _,
+            inference,
+        } = response;
+        Self {
+            results: results.iter().map(Into::into).collect(),
+            total_bytes: count(total_bytes),
+            total_tokens: count(total_tokens),
+            actual_latency_mode: actual_latency_mode(latency),
+            e2e_latency: e2e.as_secs_f64(),
+            inference_latency: inference.as_secs_f64(),
+            model,
+        }
+    }
+}
+
+impl From<&RerankResult> for v1::RerankResult {
+    fn from(result: &RerankResult) -> Self {
+        Self {
             index: count(result.index as u64),
             relevance_score: result.relevance_score,
             truncated: result.truncated,
-        });
-        let mode = match latency {
-            Latency::Fast => v1::LatencyMode::Fast,
-            Latency::Slow => v1::LatencyMode::Slow,
+        }
+    }
+}
+
+fn actual_latency_mode(latency: Latency) -> i32 {
+    match latency {
+        Latency::Fast => v1::LatencyMode::Fast.into(),
+        Latency::Slow => v1::LatencyMode::Slow.into(),
+    }
+}
+
+/// What a stream begins with.
+pub(crate) fn stream_header(
+    header: v1::RerankStreamHeader,
+    admission: &Admission,
+) -> Result<StreamHeader, Error> {
+    let v1::RerankStreamHeader { model, query, latency } = header;
+    let latency = latency_mode(latency)
+        .map_err(|violation| Error::InvalidRequest(vec![violation.inside("header")]))?;
+    let Admission { received, deadline, .. } = *admission;
+    let model = Some(model).filter(|model| !model.is_empty());
+    Ok(StreamHeader { model, query, latency, received, deadline })
+}
+
+/// What a stream must begin with, and must not go on with.
+pub(crate) fn header_violation() -> Violation {
+    Violation {
+        kind: "value_error",
+        location: vec![Location::Field("header")],
+        message: "The first message of a stream, and only the first, should be a header",
+    }
+}
+
+fn latency_mode(value: i32) -> Result<Option<Latency>, Violation> {
+    match v1::LatencyMode::try_from(value) {
+        Ok(v1::LatencyMode::Unspecified) => Ok(None),
+        Ok(v1::LatencyMode::Fast) => Ok(Some(Latency::Fast)),
+        Ok(v1::LatencyMode::Slow) => Ok(Some(Latency::Slow)),
+        Err(_) => Err(latency_violation()),
+    }
+}
+
+impl From<StreamEvent> for v1::RerankStreamResponse {
+    fn from(event: StreamEvent) -> Self {
+        use v1::rerank_stream_response::Message;
+        let message = match event {
+            StreamEvent::Scores(results) => Message::Scores(v1::RerankStreamScores {
+                results: results.iter().map(Into::into).collect(),
+            }),
+            StreamEvent::Summary(summary) => Message::Summary(summary.into()),
         };
+        Self { message: Some(message) }
+    }
+}
+
+impl From<StreamSummary> for v1::RerankStreamSummary {
+    fn from(summary: StreamSummary) -> Self {
+        let StreamSummary {
+            model,
+            documents,
+            total_bytes,
+            total_tokens,
+            latency,
+            e2e,
+            queue: _,
+            inference,
+        } = summary;
         Self {
-            results: results.collect(),
+            documents: count(documents),
             total_bytes: count(total_bytes),
             total_tokens: count(total_tokens),
-            actual_latency_mode: mode.into(),
+            actual_latency_mode: actual_latency_mode(latency),
             e2e_latency: e2e.as_secs_f64(),
             inference_latency: inference.as_secs_f64(),
             model,

@@ -1,8 +1,8 @@
 //! What one forward computes: token runs packed without padding.
 
-use super::tokenizer::EncodedPairs;
 use crate::kernels::Span;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Token runs of one forward, concatenated.
 ///
@@ -39,14 +39,11 @@ impl Batch {
         self.push(ids, prefix.0.clone(), true);
     }
 
-    /// Adds some documents of a request behind their common beginning.
-    pub(crate) fn push_pairs(&mut self, pairs: &EncodedPairs, documents: Range<usize>) {
-        if documents.is_empty() {
-            return;
-        }
-        let prefix = self.push_prefix(&pairs.prefix);
-        for document in &pairs.documents[documents] {
-            self.push_document(&prefix, &document.ids);
+    /// Adds documents of a request, at least one, behind their common beginning.
+    pub(crate) fn push_pairs(&mut self, prefix: &[u32], documents: &[Arc<[u32]>]) {
+        let prefix = self.push_prefix(prefix);
+        for document in documents {
+            self.push_document(&prefix, document);
         }
     }
 

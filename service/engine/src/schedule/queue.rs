@@ -1,25 +1,39 @@
-//! Which pairs run next. Pure: no clock, no channel, no thread.
+//! Which documents run next. Pure: no clock, no channel, no thread.
+//!
+//! Two classes. Inside a class requests take turns by tokens: deficit round robin (Shreedhar and
+//! Varghese 1995), so that a small request waits for slices of a large one, not for all of it.
 
-use std::collections::VecDeque;
+use super::Latency;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::time::Instant;
 
-/// Requests in order of arrival, bounded in tokens.
-#[derive(Debug)]
+/// Share of the device that waiting slow work gets however much fast work there is: 1 in this many.
+pub(super) const SLOW_ONE_IN: usize = 5;
+
+/// Documents that wait, by request.
+#[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// Tokens of all pairs that wait, each pair with its prefix counted once a request.
-    tokens: usize,
-    max_tokens: usize,
+    flows: HashMap<u64, Flow>,
+    fast: VecDeque<u64>,
+    slow: VecDeque<u64>,
+    /// Tokens that slow work may run ahead of fast work, earned while it waited.
+    slow_credit: usize,
 }
 
+/// The waiting documents of one request.
 #[derive(Debug)]
-struct Waiting {
-    id: u64,
+struct Flow {
+    latency: Latency,
     prefix: usize,
-    /// Tokens of each document.
-    lengths: Vec<usize>,
-    /// The first document that has not been taken.
+    /// The document that runs next.
     next: usize,
+    /// Tokens of it and those after it.
+    lengths: VecDeque<usize>,
+    /// Tokens the request may still run: what earlier turns left, and this one.
+    deficit: usize,
+    has_turn: bool,
+    deadline: Option<Instant>,
 }
 
 /// Consecutive documents of one request, to run in one batch behind their prefix.
@@ -27,153 +41,157 @@ struct Waiting {
 pub(super) struct Slice {
     pub(super) id: u64,
     pub(super) documents: Range<usize>,
-    /// The request has no further documents in the queue.
-    pub(super) last: bool,
+    /// Tokens of the prefix and the documents.
+    pub(super) tokens: usize,
+}
+
+/// What a request's documents have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) id: u64,
+    pub(super) latency: Latency,
+    /// Tokens that all documents begin with.
+    pub(super) prefix: usize,
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Queue {
-    pub(super) fn new(max_tokens: usize) -> Self {
-        Self { waiting: VecDeque::new(), tokens: 0, max_tokens }
-    }
-
-    pub(super) fn tokens(&self) -> usize {
-        self.tokens
-    }
-
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.flows.is_empty()
     }
 
-    /// Queues a request whole; false if the queue has no room for it. An empty queue takes
-    /// anything, so that no request is refused for ever.
-    pub(super) fn push(&mut self, id: u64, prefix: usize, lengths: Vec<usize>) -> bool {
-        // Nothing is packed for a request without documents, not even its prefix.
-        let prefix = if lengths.is_empty() { 0 } else { prefix };
-        let tokens = prefix + lengths.iter().sum::<usize>();
-        if !self.waiting.is_empty() && self.tokens + tokens > self.max_tokens {
-            return false;
-        }
-        self.tokens += tokens;
-        self.waiting.push_back(Waiting { id, prefix, lengths, next: 0 });
-        true
-    }
-
-    /// Takes work of at most `budget` tokens from the front, several requests if they fit.
-    ///
-    /// A first pair over the budget is taken alone. Requests that `is_gone` leave without running.
-    pub(super) fn take(
+    /// Appends documents of `lengths` tokens to a request, the first of them being number `first`.
+    pub(super) fn push(
         &mut self,
-        budget: usize,
-        mut is_gone: impl FnMut(u64) -> bool,
-    ) -> Vec<Slice> {
+        header: &Header,
+        first: usize,
+        lengths: impl IntoIterator<Item = usize>,
+    ) {
+        let &Header { id, latency, prefix, deadline } = header;
+        let mut lengths = lengths.into_iter().peekable();
+        if lengths.peek().is_none() {
+            return;
+        }
+        let flow = self.flows.entry(id).or_insert_with(|| {
+            match latency {
+                Latency::Fast => self.fast.push_back(id),
+                Latency::Slow => self.slow.push_back(id),
+            }
+            Flow {
+                latency,
+                prefix,
+                next: first,
+                lengths: VecDeque::new(),
+                deficit: 0,
+                has_turn: false,
+                deadline,
+            }
+        });
+        flow.lengths.extend(lengths);
+    }
+
+    /// Takes a request's documents out.
+    pub(super) fn remove(&mut self, id: u64) {
+        if let Some(flow) = self.flows.remove(&id) {
+            self.turns(flow.latency).retain(|&other| other != id);
+        }
+    }
+
+    /// Takes out the requests whose deadline has passed and returns their ids.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<u64> {
+        let late = |flow: &Flow| flow.deadline.is_some_and(|deadline| deadline <= now);
+        let expired: Vec<u64> =
+            self.flows.iter().filter(|(_, flow)| late(flow)).map(|(&id, _)| id).collect();
+        for &id in &expired {
+            self.remove(id);
+        }
+        expired
+    }
+
+    /// Takes the next batch: at most `budget` tokens, or one longer pair alone.
+    ///
+    /// Fast work comes first, but for what slow work has earned by waiting; the other class fills
+    /// what the first leaves.
+    pub(super) fn take(&mut self, budget: usize) -> Vec<Slice> {
         let mut slices = Vec::new();
+        let earned = !self.slow.is_empty() && self.slow_credit >= budget;
+        let order =
+            if earned { [Latency::Slow, Latency::Fast] } else { [Latency::Fast, Latency::Slow] };
         let mut used = 0;
-        while let Some(front) = self.waiting.front_mut() {
-            if is_gone(front.id) {
-                self.tokens -= front.remaining();
-                self.waiting.pop_front();
-                continue;
+        for latency in order {
+            let before = used;
+            self.fill(latency, budget, &mut used, &mut slices);
+            let taken = used - before;
+            match latency {
+                Latency::Fast => self.slow_credit += taken / (SLOW_ONE_IN - 1),
+                Latency::Slow => self.slow_credit = self.slow_credit.saturating_sub(taken),
             }
-            let start = front.next;
-            let mut cost = front.prefix;
-            while let Some(length) = front.lengths.get(front.next) {
-                let fits = used + cost + length <= budget;
-                if !fits && (!slices.is_empty() || front.next > start) {
-                    break;
-                }
-                cost += length;
-                front.next += 1;
-            }
-            let last = front.next == front.lengths.len();
-            if front.next == start && !last {
-                break;
-            }
-            used += cost;
-            self.tokens -= cost - if last { 0 } else { front.prefix };
-            slices.push(Slice { id: front.id, documents: start..front.next, last });
-            if !last {
-                break;
-            }
-            self.waiting.pop_front();
+        }
+        if self.slow.is_empty() {
+            self.slow_credit = 0;
         }
         slices
     }
+
+    /// Gives the requests of one class their turns until the batch is full.
+    fn fill(&mut self, latency: Latency, budget: usize, used: &mut usize, slices: &mut Vec<Slice>) {
+        while let Some(&id) = self.turns(latency).front() {
+            let flow = self.flows.get_mut(&id).expect("whoever has a turn has documents");
+            let first = flow.prefix + flow.lengths[0];
+            if !slices.is_empty() && *used + first > budget {
+                return;
+            }
+            if !flow.has_turn {
+                flow.has_turn = true;
+                flow.deficit += budget;
+            }
+            if flow.deficit >= first {
+                let slice = flow.take(id, budget.saturating_sub(*used));
+                *used += slice.tokens;
+                slices.push(slice);
+            }
+            match flow.lengths.front() {
+                // The batch is full; the turn goes on in the next one.
+                Some(next) if flow.deficit >= flow.prefix + next => return,
+                Some(_) => {
+                    flow.has_turn = false;
+                    self.turns(latency).rotate_left(1);
+                }
+                None => {
+                    self.flows.remove(&id);
+                    self.turns(latency).pop_front();
+                }
+            }
+        }
+    }
+
+    fn turns(&mut self, latency: Latency) -> &mut VecDeque<u64> {
+        match latency {
+            Latency::Fast => &mut self.fast,
+            Latency::Slow => &mut self.slow,
+        }
+    }
 }
 
-impl Waiting {
-    fn remaining(&self) -> usize {
-        self.prefix + self.lengths[self.next..].iter().sum::<usize>()
+impl Flow {
+    /// Takes the first document and those after it that have room and are within the deficit.
+    fn take(&mut self, id: u64, room: usize) -> Slice {
+        let start = self.next;
+        let mut tokens = self.prefix;
+        while let Some(&length) = self.lengths.front() {
+            let within = tokens + length <= room.min(self.deficit);
+            if self.next > start && !within {
+                break;
+            }
+            tokens += length;
+            self.lengths.pop_front();
+            self.next += 1;
+        }
+        self.deficit -= tokens;
+        Slice { id, documents: start..self.next, tokens }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn requests() -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
-        let request = (1..20usize, prop::collection::vec(1..60usize, 0..12));
-        prop::collection::vec(request, 0..8)
-    }
-
-    proptest! {
-        /// A document lost or run twice is a wrong answer; a batch over its budget may not fit
-        /// the device.
-        #[test]
-        fn every_document_runs_once_in_order_within_the_budget(
-            requests in requests(),
-            budget in 1..100usize,
-            gone in prop::collection::vec(any::<bool>(), 8),
-        ) {
-            let mut queue = Queue::new(usize::MAX);
-            for (id, (prefix, lengths)) in requests.iter().enumerate() {
-                prop_assert!(queue.push(id as u64, *prefix, lengths.clone()));
-            }
-            let mut taken = vec![Vec::new(); requests.len()];
-            let mut finished = vec![0; requests.len()];
-            while !queue.is_empty() {
-                let slices = queue.take(budget, |id| gone[id as usize]);
-                let tokens: usize = slices
-                    .iter()
-                    .filter(|slice| !slice.documents.is_empty())
-                    .map(|slice| {
-                        let (prefix, lengths) = &requests[slice.id as usize];
-                        prefix + lengths[slice.documents.clone()].iter().sum::<usize>()
-                    })
-                    .sum();
-                let documents: usize = slices.iter().map(|slice| slice.documents.len()).sum();
-                prop_assert!(tokens <= budget || documents <= 1, "{tokens} tokens in {slices:?}");
-                prop_assert!(!slices.is_empty() || queue.is_empty());
-                for slice in slices {
-                    taken[slice.id as usize].extend(slice.documents);
-                    finished[slice.id as usize] += usize::from(slice.last);
-                }
-            }
-            prop_assert_eq!(queue.tokens(), 0);
-            for (id, (_, lengths)) in requests.iter().enumerate() {
-                let expected = if gone[id] { 0 } else { lengths.len() };
-                prop_assert_eq!(&taken[id], &(0..expected).collect::<Vec<_>>());
-                prop_assert_eq!(finished[id], usize::from(!gone[id]));
-            }
-        }
-
-        /// The bound is what keeps memory bounded.
-        #[test]
-        fn a_queue_that_holds_work_never_passes_its_bound(
-            requests in requests(),
-            bound in 1..200usize,
-        ) {
-            let mut queue = Queue::new(bound);
-            for (id, (prefix, lengths)) in requests.into_iter().enumerate() {
-                let before = queue.tokens();
-                let was_empty = queue.is_empty();
-                let prefix = if lengths.is_empty() { 0 } else { prefix };
-                let tokens = prefix + lengths.iter().sum::<usize>();
-                let admitted = queue.push(id as u64, prefix, lengths);
-                prop_assert_eq!(admitted, was_empty || before + tokens <= bound);
-                prop_assert_eq!(queue.tokens(), before + if admitted { tokens } else { 0 });
-            }
-        }
-    }
-}
+mod tests;

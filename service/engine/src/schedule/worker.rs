@@ -1,28 +1,38 @@
 //! The thread that takes slices, packs them, scores them and answers.
 
 use super::queue::Slice;
-use super::{Job, Outcome, Shared, State};
+use super::{Answers, Shared, State};
 use crate::ScoreError;
-use crate::model::{Batch, EncodedPairs, Scorer};
+use crate::model::{Batch, ScoreFailure, Scorer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Runs until the scheduler closes and the queue is empty.
-pub(super) fn run(shared: &Shared, scorer: &dyn Scorer, max_batch_tokens: usize) {
+/// A slice with what it needs to run.
+struct Work {
+    slice: Slice,
+    prefix: Arc<[u32]>,
+    documents: Vec<Arc<[u32]>>,
+    answers: Arc<Answers>,
+    span: tracing::Span,
+}
+
+/// Runs until the scheduler closes and every admitted request is answered, or the device is lost.
+/// `devices` is the number of workers, whose rates are taken to be equal.
+pub(super) fn run(shared: &Shared, scorer: &dyn Scorer, devices: f64) {
     let _ending = Ending(shared);
-    while let Some(work) = take(shared, max_batch_tokens) {
-        let mut batch = Batch::default();
-        for (slice, pairs) in &work {
-            batch.push_pairs(pairs, slice.documents.clone());
+    while let Some(work) = take(shared) {
+        let tokens: usize = work.iter().map(|work| work.slice.tokens).sum();
+        let documents: usize = work.iter().map(|work| work.documents.len()).sum();
+        let span = tracing::info_span!("batch", tokens, documents, requests = work.len());
+        for work in &work {
+            span.follows_from(&work.span);
         }
-        let start = Instant::now();
-        let logits = score(scorer, &batch);
-        let elapsed = start.elapsed();
-        if let Err(reason) = &logits {
-            tracing::error!(%reason, tokens = batch.tokens(), "a batch failed");
+        let lost = span.in_scope(|| score_and_answer(shared, scorer, &work, devices));
+        shared.lock().work.running -= tokens;
+        if lost {
+            break;
         }
-        answer(shared, &work, &logits, batch.tokens(), elapsed);
     }
 }
 
@@ -33,98 +43,152 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.alive = false;
-        state.jobs.clear();
+        let ids: Vec<u64> = state.requests.keys().copied().collect();
+        for id in ids {
+            let request = state.remove(id);
+            let gone = ScoreError::Failed("the worker has ended".to_owned());
+            request.inspect(|request| request.answers.end(Err(gone)));
+        }
+        drop(state);
+        self.0.changed.notify_all();
     }
 }
 
 /// The next batch's slices; waits for work, none once the scheduler is closed and idle.
-fn take(shared: &Shared, max_batch_tokens: usize) -> Option<Vec<(Slice, Arc<EncodedPairs>)>> {
+fn take(shared: &Shared) -> Option<Vec<Work>> {
     let mut state = shared.lock();
     loop {
-        let State { queue, jobs, .. } = &mut *state;
-        let slices = queue.take(max_batch_tokens, |id| {
-            let gone = jobs.get(&id).is_none_or(|job| job.reply.is_closed());
-            if gone {
-                jobs.remove(&id);
-            }
-            gone
-        });
-        if !slices.is_empty() {
-            let with_pairs = |slice: Slice| {
-                let pairs = jobs[&slice.id].pairs.clone();
-                (slice, pairs)
-            };
-            return Some(slices.into_iter().map(with_pairs).collect());
+        let now = Instant::now();
+        for id in state.queue.expire(now) {
+            let request = state.remove(id);
+            request.inspect(|request| request.answers.end(Err(ScoreError::DeadlineExceeded)));
         }
-        if state.closing {
+        let slices = state.queue.take(shared.policy.max_batch_tokens);
+        if !slices.is_empty() {
+            return Some(slices.into_iter().map(|slice| start(&mut state, slice, now)).collect());
+        }
+        if !state.alive || state.closing && state.requests.is_empty() {
             return None;
         }
         state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Scores a batch; a panic fails the batch, not the worker.
-fn score(scorer: &dyn Scorer, batch: &Batch) -> Result<Vec<f32>, String> {
-    let documents = batch.last_rows().len();
-    if documents == 0 {
-        return Ok(Vec::new());
+/// Moves a slice from the queue to the device.
+fn start(state: &mut State, slice: Slice, now: Instant) -> Work {
+    state.work.running += slice.tokens;
+    let id = slice.id;
+    let mut documents = Vec::new();
+    state.outstanding(id, |request| {
+        let ids = request.documents[slice.documents.clone()].iter_mut();
+        documents = ids.map(|ids| ids.take().expect("a document is taken once")).collect();
+        let ran: usize = documents.iter().map(|ids| ids.len()).sum();
+        let is_last = slice.documents.end == request.documents.len();
+        // The prefix counts once until the last slice has gone.
+        request.waiting = if is_last { 0 } else { request.waiting - ran };
+        request.queue_span = tracing::Span::none();
+    });
+    let request = &state.requests[&id];
+    request.answers.lock().started.get_or_insert(now);
+    Work {
+        slice,
+        prefix: request.prefix.clone(),
+        documents,
+        answers: request.answers.clone(),
+        span: request.span.clone(),
     }
-    let logits = catch_unwind(AssertUnwindSafe(|| scorer.score(batch)))
-        .unwrap_or_else(|_| Err("the model panicked on this batch".to_owned()))?;
-    if logits.len() != documents {
-        return Err(format!("{} logits for {documents} documents", logits.len()));
-    }
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        return Err("a score is not finite".to_owned());
-    }
-    Ok(logits)
 }
 
-fn answer(
-    shared: &Shared,
-    work: &[(Slice, Arc<EncodedPairs>)],
-    logits: &Result<Vec<f32>, String>,
-    tokens: usize,
-    elapsed: Duration,
-) {
-    let mut state = shared.lock();
-    if tokens > 0 && elapsed > Duration::ZERO {
-        let rate = tokens as f64 / elapsed.as_secs_f64();
-        let before = state.tokens_per_second;
-        state.tokens_per_second = if before > 0.0 { 0.8 * before + 0.2 * rate } else { rate };
-    }
-    let mut first = 0;
-    for (slice, _) in work {
-        let count = slice.documents.len();
-        let places = first..first + count;
-        first += count;
-        match logits {
-            Ok(logits) => {
-                // A request that failed in an earlier batch is no longer there.
-                let Some(job) = state.jobs.get_mut(&slice.id) else { continue };
-                job.logits[slice.documents.clone()].copy_from_slice(&logits[places]);
-                job.inference += elapsed;
-                if slice.last
-                    && let Some(job) = state.jobs.remove(&slice.id)
-                {
-                    reply(job, None);
-                }
+/// Scores a batch; if it fails, each of its requests alone, so that only the one at fault has no
+/// scores. True if the device is lost.
+fn score_and_answer(shared: &Shared, scorer: &dyn Scorer, work: &[Work], devices: f64) -> bool {
+    match score(shared, scorer, work, devices) {
+        Ok((logits, elapsed)) => answer(shared, work, &logits, elapsed),
+        Err(ScoreFailure::Batch(_)) if work.len() > 1 => {
+            return work
+                .iter()
+                .any(|work| score_and_answer(shared, scorer, std::slice::from_ref(work), devices));
+        }
+        Err(failure) => {
+            let (reason, lost) = match failure {
+                ScoreFailure::Batch(reason) => (reason, false),
+                ScoreFailure::Device(reason) => (reason, true),
+            };
+            tracing::error!(%reason, lost, "a batch failed");
+            let mut state = shared.lock();
+            for work in work {
+                state.remove(work.slice.id);
+                work.answers.end(Err(ScoreError::Failed(reason.clone())));
             }
-            Err(reason) => {
-                if let Some(job) = state.jobs.remove(&slice.id) {
-                    reply(job, Some(reason));
-                }
-            }
+            return lost;
         }
     }
+    false
 }
 
-fn reply(job: Job, failure: Option<&String>) {
-    let Job { logits, inference, reply, .. } = job;
-    let outcome = match failure {
-        None => Ok(Outcome { logits, inference }),
-        Some(reason) => Err(ScoreError::Failed(reason.clone())),
-    };
-    // The caller may have gone; then nobody waits for the answer.
-    let _ = reply.send(outcome);
+/// One run of the device: a logit for each document, and the time it took.
+fn score(
+    shared: &Shared,
+    scorer: &dyn Scorer,
+    work: &[Work],
+    devices: f64,
+) -> Result<(Vec<f32>, Duration), ScoreFailure> {
+    let mut batch = Batch::default();
+    for work in work {
+        batch.push_pairs(&work.prefix, &work.documents);
+    }
+    let documents = batch.last_rows().len();
+    let start = Instant::now();
+    let logits = catch_unwind(AssertUnwindSafe(|| scorer.score(&batch)));
+    let elapsed = start.elapsed();
+    shared.lock().measure(batch.tokens(), elapsed, devices);
+    let logits = logits.unwrap_or_else(|_| {
+        Err(ScoreFailure::Batch("the model panicked on this batch".to_owned()))
+    })?;
+    if logits.len() != documents {
+        let reason = format!("{} logits for {documents} documents", logits.len());
+        return Err(ScoreFailure::Batch(reason));
+    }
+    if logits.iter().any(|logit| !logit.is_finite()) {
+        return Err(ScoreFailure::Batch("a score is not finite".to_owned()));
+    }
+    Ok((logits, elapsed))
+}
+
+fn answer(shared: &Shared, work: &[Work], logits: &[f32], elapsed: Duration) {
+    let mut logits = logits.iter();
+    for work in work {
+        let mut answers = work.answers.lock();
+        answers.inference += elapsed;
+        for (slot, &logit) in work.slice.documents.clone().zip(&mut logits) {
+            answers.ledger.score(slot, logit);
+        }
+        drop(answers);
+        work.answers.changed.notify_one();
+    }
+    let mut state = shared.lock();
+    for work in work {
+        state.finish_if_scored(work.slice.id);
+    }
+}
+
+impl State {
+    /// Counts a run and follows the rate of full batches; small ones are mostly the cost of starting
+    /// and would understate it.
+    fn measure(&mut self, tokens: usize, elapsed: Duration, devices: f64) {
+        self.stats.batches += 1;
+        self.stats.batch_tokens += tokens as u64;
+        self.stats.busy += elapsed;
+        if elapsed.is_zero() {
+            return;
+        }
+        let rate = devices * tokens as f64 / elapsed.as_secs_f64();
+        let before = self.work.tokens_per_second;
+        let is_full = 2 * tokens as u64 >= self.stats.max_batch_tokens;
+        if before <= 0.0 {
+            self.work.tokens_per_second = rate;
+        } else if is_full || rate > before {
+            self.work.tokens_per_second = 0.9 * before + 0.1 * rate;
+        }
+    }
 }

@@ -1,17 +1,26 @@
 //! `reranker.v1.Reranker`.
 
-use crate::api::convert::RerankFields;
+use crate::api::convert::{self, RerankFields};
 use crate::api::{MAX_BODY_BYTES, catch_panic};
 use crate::app::{Admission, App};
 use crate::error::{Error, Violation};
+use crate::rerank::StreamEvent;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use reranker_proto::v1::rerank_stream_request::Message;
 use reranker_proto::v1::reranker_server::{Reranker, RerankerServer};
-use reranker_proto::v1::{RerankRequest, RerankResponse};
+use reranker_proto::v1::{
+    RerankRequest, RerankResponse, RerankStreamRequest, RerankStreamResponse,
+};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::{LayerExt, Layered};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower::util::{MapResponse, MapResponseLayer};
+use tracing::Instrument;
 
 /// The gRPC face of [`App`].
 pub(crate) struct RerankerApi {
@@ -53,6 +62,76 @@ impl Reranker for RerankerApi {
         });
         Ok(Response::new(answer.await?.into()))
     }
+
+    type RerankStreamStream = BoxStream<'static, Result<RerankStreamResponse, Status>>;
+
+    async fn rerank_stream(
+        &self,
+        request: Request<Streaming<RerankStreamRequest>>,
+    ) -> Result<Response<Self::RerankStreamStream>, Status> {
+        let admission =
+            request.extensions().get::<Admission>().cloned().expect("the gate has let it in");
+        let (sender, answers) = mpsc::channel(ANSWERS);
+        let call = answer_stream(self.app.clone(), request.into_inner(), admission, sender);
+        // The call ends when the client goes away and its stream is dropped.
+        let call = AbortOnDropHandle::new(tokio::spawn(call.in_current_span()));
+        let answers = stream::unfold((answers, call), async |(mut answers, call)| {
+            let answer = answers.recv().await?;
+            Some((answer, (answers, call)))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
+
+/// Messages that wait for a client to read them; while they are full the call waits.
+const ANSWERS: usize = 4;
+
+/// Runs one stream to its end and sends everything that the client is to read.
+async fn answer_stream(
+    app: App,
+    mut messages: Streaming<RerankStreamRequest>,
+    admission: Admission,
+    answers: mpsc::Sender<Result<RerankStreamResponse, Status>>,
+) {
+    let run = async {
+        let first = messages.message().await.map_err(|status| unreadable(&status))?;
+        let Some(Message::Header(header)) = first.and_then(|first| first.message) else {
+            return Err(Error::InvalidRequest(vec![convert::header_violation()]));
+        };
+        let header = convert::stream_header(header, &admission)?;
+        let documents = messages.map(|message| match message {
+            Ok(RerankStreamRequest { message: Some(Message::Documents(message)) }) => {
+                Ok(message.documents)
+            }
+            // A message of a kind that a newer client knows.
+            Ok(RerankStreamRequest { message: None }) => Ok(Vec::new()),
+            Ok(RerankStreamRequest { message: Some(Message::Header(_)) }) => {
+                Err(Error::InvalidRequest(vec![convert::header_violation()]))
+            }
+            Err(status) => Err(unreadable(&status)),
+        });
+        let send = |event: StreamEvent| {
+            let sent = answers.send(Ok(event.into()));
+            // Where nobody listens any more this call is about to be aborted.
+            async { drop(sent.await) }
+        };
+        app.rerank_stream(header, documents, send).await
+    };
+    if let Err(error) = catch_panic(run).await {
+        drop(answers.send(Err(error.into())).await);
+    }
+}
+
+/// A message that tonic could not read.
+fn unreadable(status: &Status) -> Error {
+    match status.code() {
+        Code::OutOfRange => Error::BodyTooLarge { limit_bytes: MAX_BODY_BYTES },
+        _ => Error::InvalidRequest(vec![Violation {
+            kind: "message_invalid",
+            location: Vec::new(),
+            message: "not a message of reranker.v1.Reranker",
+        }]),
+    }
 }
 
 /// Gives the refusals that tonic makes before the handler runs the words and codes of ours.
@@ -62,15 +141,12 @@ fn refine(response: http::Response<Body>) -> http::Response<Body> {
     let Some(status) = response.extensions().get::<Status>() else {
         return response;
     };
-    let error = match status.code() {
-        Code::OutOfRange => Error::BodyTooLarge { limit_bytes: MAX_BODY_BYTES },
-        // Ours carry details, if only the code.
-        Code::Internal if status.details().is_empty() => Error::InvalidRequest(vec![Violation {
-            kind: "message_invalid",
-            location: Vec::new(),
-            message: "not a reranker.v1.RerankRequest",
-        }]),
-        _ => return response,
-    };
-    Status::from(error).into_http()
+    // Ours carry details, if only the code.
+    let is_ours = !status.details().is_empty();
+    match status.code() {
+        Code::OutOfRange | Code::Internal if !is_ours => {
+            Status::from(unreadable(status)).into_http()
+        }
+        _ => response,
+    }
 }

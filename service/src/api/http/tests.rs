@@ -1,6 +1,7 @@
 use super::*;
 use axum::body::{Body, to_bytes};
 use axum::routing::post;
+use reranker_engine::Bound;
 use std::time::Duration;
 use tower::ServiceExt;
 
@@ -9,7 +10,9 @@ async fn broken() -> Response {
 }
 
 async fn call(request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, String) {
-    let overloaded = || async { Error::Overloaded { retry_after: Duration::from_millis(2_500) } };
+    let overloaded = || async {
+        Error::Overloaded { bound: Bound::Memory, retry_after: Duration::from_millis(2_500) }
+    };
     let routes = Router::new().route("/broken", post(broken)).route("/busy", post(overloaded));
     let router = enveloped(routes, Lingering::default()).with_state(App::new(Vec::new()));
     let response = router.oneshot(request).await.expect("a router answers");

@@ -33,9 +33,19 @@ fn qwen(special_tokens: SpecialTokens, limit: usize) -> PairTokenizer {
     parse(&QWEN, special_tokens, QWEN_VOCABULARY, limit).unwrap()
 }
 
+fn encoded(
+    tokenizer: &PairTokenizer,
+    query: &str,
+    document: &str,
+) -> (EncodedPrefix, EncodedDocument) {
+    let prefix = tokenizer.encode_query(query, Cuts::default());
+    let document = tokenizer.encode_documents(&prefix, &[document]).remove(0);
+    (prefix, document)
+}
+
 fn ids(tokenizer: &PairTokenizer, query: &str, document: &str) -> Vec<u32> {
-    let pairs = tokenizer.encode(query, &[document], Cuts::default());
-    [&pairs.prefix[..], &pairs.documents[0].ids].concat()
+    let (prefix, document) = encoded(tokenizer, query, document);
+    [&prefix.ids[..], &document.ids].concat()
 }
 
 /// What the published code does: render, then tokenise the whole.
@@ -127,13 +137,13 @@ proptest! {
         limit in 14..80usize,
     ) {
         let whole = ids(&QWEN_PLAIN, &query, &document);
-        let pairs = qwen_of(limit).encode(&query, &[&document], Cuts::default());
-        let cut = [&pairs.prefix[..], &pairs.documents[0].ids].concat();
+        let (prefix, document) = encoded(&qwen_of(limit), &query, &document);
+        let cut = [&prefix.ids[..], &document.ids].concat();
         prop_assert_eq!(cut.len(), whole.len().min(limit));
-        prop_assert_eq!(pairs.documents[0].truncated, whole.len() > limit);
+        prop_assert_eq!(document.truncated, whole.len() > limit);
         prop_assert!(cut.ends_with(&QWEN_PLAIN.after_document));
         let kept = cut.len() - 5;
-        if pairs.prefix.len() + 5 < limit {
+        if prefix.ids.len() + 5 < limit {
             prop_assert_eq!(&cut[..kept], &whole[..kept]);
         }
     }
@@ -148,6 +158,7 @@ fn qwen_of(limit: usize) -> PairTokenizer {
         between: between.clone(),
         after_document: after_document.clone(),
         max_input_tokens: limit,
+        rate: TokensPerByte::new(),
         ..*QWEN_PLAIN
     }
 }

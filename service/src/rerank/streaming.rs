@@ -1,0 +1,107 @@
+//! The streamed form of the use-case: documents as they come, scores as they are there.
+
+use super::score::{Done, Opening, Part, score};
+use super::{Latency, RerankResult, total_bytes};
+use crate::error::Error;
+use futures::{Stream, StreamExt, stream};
+use reranker_engine::{Cuts, Engine};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// What a stream begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamHeader {
+    /// A loaded model or alias; none: the default model.
+    pub model: Option<String>,
+    /// The text the documents are scored against.
+    pub query: String,
+    /// The class of work; none: fast if possible.
+    pub latency: Option<Latency>,
+    /// When the request's first byte arrived.
+    pub received: Instant,
+    /// When the caller stops waiting for the answer.
+    pub deadline: Option<Instant>,
+}
+
+/// What a stream answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamEvent {
+    /// Scores of some documents, at least one, in no particular order.
+    Scores(Vec<RerankResult>),
+    /// Every document has its score.
+    Summary(StreamSummary),
+}
+
+/// How a stream ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamSummary {
+    /// The model that gave the scores; never an alias.
+    pub model: String,
+    /// Documents scored.
+    pub documents: u64,
+    /// See [`total_bytes`].
+    pub total_bytes: u64,
+    /// Tokens of every pair in its prompt after truncation, summed.
+    pub total_tokens: u64,
+    /// The class the request ran in.
+    pub latency: Latency,
+    /// From the request's arrival to this summary.
+    pub e2e: Duration,
+    /// From admission to the first batch.
+    pub queue: Duration,
+    /// Time the device spent on batches that held any of the pairs.
+    pub inference: Duration,
+}
+
+/// Scores the documents of a stream and gives `send` what is there, waiting until it is sent.
+///
+/// The bytes of the whole stream are held to `max_bytes`. Dropping the future cancels what has not
+/// run.
+pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
+    engine: &Engine,
+    encoders: &Semaphore,
+    header: StreamHeader,
+    max_bytes: u64,
+    documents: impl Stream<Item = Result<Vec<String>, Error>>,
+    mut send: impl FnMut(StreamEvent) -> Sent,
+) -> Result<(), Error> {
+    let StreamHeader { model: _, query, latency, received, deadline } = header;
+    let (mut bytes, mut count) = (0, 0);
+    let parts = {
+        let (bytes, count, query) = (&mut bytes, &mut count, query.clone());
+        documents.flat_map(move |documents| {
+            let documents = documents.and_then(|documents| {
+                *bytes += total_bytes(&query, &documents);
+                *count += documents.len() as u64;
+                if *bytes > max_bytes {
+                    let total_bytes = *bytes;
+                    return Err(Error::InputTooLarge { total_bytes, limit_bytes: max_bytes });
+                }
+                Ok(documents.into())
+            });
+            stream::iter(match documents {
+                Ok(documents) => Part::all(&documents).map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            })
+        })
+    };
+    // Nobody knows how much will come; it takes its turns as it comes, so the queue stays short.
+    let opening = Opening { query, cuts: Cuts::default(), latency, tokens: 0, deadline };
+    let done = score(engine, encoders, opening, parts, |scores| {
+        let results = scores.iter().map(|(index, pair)| RerankResult::new(*index, pair));
+        send(StreamEvent::Scores(results.collect()))
+    });
+    let Done { latency, queue, inference, tokens } = done.await?;
+    let summary = StreamSummary {
+        model: engine.spec().name.clone().into_owned(),
+        documents: count,
+        total_bytes: bytes,
+        total_tokens: tokens,
+        latency,
+        e2e: received.elapsed(),
+        queue,
+        inference,
+    };
+    send(StreamEvent::Summary(summary)).await;
+    Ok(())
+}
