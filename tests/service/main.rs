@@ -1,6 +1,7 @@
 //! One module a behaviour: what a user of the service relies on.
 
 mod cli;
+mod deadlines;
 mod faults;
 mod grpc_meta;
 mod http_errors;
@@ -10,4 +11,5 @@ mod lifecycle;
 mod overload;
 mod parity;
 mod rerank_answers;
+mod rerank_stream;
 mod shutdown;

@@ -100,6 +100,20 @@ impl Running {
         self.post_bytes(path, body.to_string()).await
     }
 
+    /// Posts JSON with further headers.
+    pub async fn post_with(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer> {
+        let mut request = self.client.post(self.http() + path).body(body.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::read(request.send().await?).await
+    }
+
     /// Posts anything to the public API.
     pub async fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>) -> Result<Answer> {
         let request = self.client.post(self.http() + path).body(body);

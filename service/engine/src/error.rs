@@ -109,6 +109,9 @@ pub enum ScoreError {
     /// The caller's deadline has passed.
     #[error("the deadline has passed")]
     DeadlineExceeded,
+    /// The request was given up before all its documents were there.
+    #[error("cancelled")]
+    Cancelled,
     /// The engine takes no new requests.
     #[error("the engine is shutting down")]
     Closing,

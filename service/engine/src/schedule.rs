@@ -277,6 +277,13 @@ impl State {
         self.requests.remove(&id)
     }
 
+    /// Forgets a request that nobody waits for any more.
+    fn cancel(&mut self, id: u64) -> Option<Admitted> {
+        let request = self.remove(id)?;
+        self.stats.cancelled_requests += 1;
+        Some(request)
+    }
+
     /// Ends a request that has all its documents and all their scores.
     fn finish_if_scored(&mut self, id: u64) {
         let Some(request) = self.requests.get(&id) else { return };
@@ -287,7 +294,7 @@ impl State {
     }
 }
 
-/// The way in for the documents of one request; dropping it says that there are no more.
+/// The way in for the documents of one request; dropping it unfinished cancels the request.
 pub(crate) struct Feed {
     shared: Arc<Shared>,
     id: u64,
@@ -335,10 +342,9 @@ impl Feed {
         self.shared.changed.notify_one();
         Ok(())
     }
-}
 
-impl Drop for Feed {
-    fn drop(&mut self) {
+    /// There are no more documents.
+    pub(crate) fn finish(self) {
         let mut state = self.shared.lock();
         state.outstanding(self.id, |request| {
             request.promised = 0;
@@ -347,6 +353,20 @@ impl Drop for Feed {
         state.finish_if_scored(self.id);
         drop(state);
         self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let is_open = state.requests.get(&self.id).is_some_and(|request| !request.whole);
+        if is_open {
+            let cancelled = state.cancel(self.id);
+            cancelled.inspect(|request| request.answers.end(Err(ScoreError::Cancelled)));
+            drop(state);
+            // The workers may wait for this request before they end.
+            self.shared.changed.notify_all();
+        }
     }
 }
 
@@ -413,8 +433,7 @@ impl Scored {
 impl Drop for Scored {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        if state.remove(self.id).is_some() {
-            state.stats.cancelled_requests += 1;
+        if state.cancel(self.id).is_some() {
             drop(state);
             // The workers may wait for this request before they end.
             self.shared.changed.notify_all();

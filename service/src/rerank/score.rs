@@ -123,6 +123,7 @@ async fn feed_all(
         feed.push(&encoded, documents).map_err(refused)?;
         query = QueryText::Encoded(encoded);
     }
+    feed.finish();
     Ok(())
 }
 

@@ -119,6 +119,7 @@ impl Engine {
         let EncodedRequest { query, documents } = request;
         let count = documents.documents.len();
         feed.push(&query, documents)?;
+        feed.finish();
         Ok(Ticket { scores, documents: count })
     }
 
@@ -136,7 +137,8 @@ impl Engine {
     }
 }
 
-/// The way in for the documents of an admitted request; dropping it says that there are no more.
+/// The way in for the documents of an admitted request. Dropping it unfinished cancels the request.
+#[must_use = "dropping an unfinished feed cancels its request"]
 pub struct Feed(schedule::Feed);
 
 impl Feed {
@@ -152,6 +154,11 @@ impl Feed {
     ) -> Result<(), ScoreError> {
         let EncodedDocuments { documents, estimate } = documents;
         self.0.push(&query.0.ids, &documents, estimate)
+    }
+
+    /// There are no more documents.
+    pub fn finish(self) {
+        self.0.finish();
     }
 }
 
@@ -169,7 +176,7 @@ impl ScoreStream {
     }
 
     /// The documents that got their scores since the last call, each with its position in the
-    /// request; none once the [`Feed`] was dropped and all have theirs. Cancel safe.
+    /// request; none once the [`Feed`] is finished and all have theirs. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Vec<(usize, PairScore)>, ScoreError>> {
         let scores = self.scored.next().await?;
         let pair = |score: Score| {

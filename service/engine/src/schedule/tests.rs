@@ -63,6 +63,7 @@ impl Bench {
         let own: usize = documents.iter().map(|ids| ids.len()).sum();
         let (feed, scored) = self.scheduler.admit(None, prefix.len() + own, None)?;
         feed.push(&Arc::from(prefix), &encoded(documents), 0)?;
+        feed.finish();
         Ok(scored)
     }
 
@@ -169,15 +170,20 @@ fn an_estimate_is_settled() {
     feed.push(&Arc::from([1]), &encoded(&[&[1, 1], &[2]]), 300).unwrap();
     let queued = bench.scheduler.stats();
     assert_eq!(queued.queued_fast_tokens + queued.inflight_tokens, 204);
-    drop(feed);
+    feed.finish();
     let queued = bench.scheduler.stats();
     assert_eq!(queued.queued_fast_tokens + queued.inflight_tokens, 4);
     bench.gate = None;
     assert_eq!(wait(scored).unwrap(), [3.0, 3.0]);
+    // Whichever half goes first, nothing of the request stays.
     let (feed, scored) = bench.scheduler.admit(None, 500, None).unwrap();
     drop(scored);
     drop(feed);
-    assert_eq!(bench.scheduler.stats().queued_requests, 0);
+    let (feed, scored) = bench.scheduler.admit(None, 500, None).unwrap();
+    drop(feed);
+    assert_eq!(wait(scored).unwrap_err(), ScoreError::Cancelled);
+    let stats = bench.scheduler.stats();
+    assert_eq!((stats.queued_requests, stats.cancelled_requests), (0, 2));
 }
 
 /// Work for a caller who has hung up is work taken from the others.
@@ -244,7 +250,7 @@ fn scores_come_as_batches_finish() {
         let scores = next().unwrap().unwrap();
         assert_eq!(scores, [Score { index, tokens: 3, truncated: false, logit: 2.0 + id as f32 }]);
     }
-    drop(feed);
+    feed.finish();
     assert_eq!(next(), None);
     assert_eq!(bench.scorer.batches.lock().unwrap().len(), 2);
 }
