@@ -2,6 +2,7 @@
 //!
 //! Output goes to standard output through a writer; logs, progress and errors to standard error.
 
+mod bench;
 mod fixture;
 mod models;
 mod progress;
@@ -38,6 +39,9 @@ enum Command {
     /// Check a model: published scores if there are any, else that its scores are sound
     #[command(after_help = EXIT_CODES)]
     Verify(verify::VerifyArgs),
+    /// Put load on a running server and measure it
+    #[command(after_help = bench::MANUAL)]
+    Bench(Box<bench::BenchArgs>),
     /// List the known models and what each needs
     Models,
     /// Write a small random checkpoint, for tests
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Rerank(args) => rerank::run(args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Models => models::run(),
         Command::Fixture(args) => fixture::run(&args),
     };

@@ -1,5 +1,6 @@
 //! One module a behaviour: what a user of the service relies on.
 
+mod bench;
 mod cli;
 mod deadlines;
 mod faults;

@@ -5,8 +5,22 @@ use std::path::{Path, PathBuf};
 
 /// A crate, and the only places that may name it.
 const ONLY_THERE: &[(&str, &[&str])] = &[
-    ("tonic", &["service/src/api/grpc", "service/src/server", "proto/", "tests/"]),
-    ("reranker_proto", &["service/src/api/", "service/src/server", "tests/"]),
+    (
+        "tonic",
+        &[
+            "service/src/api/grpc",
+            "service/src/cli/bench/grpc.rs",
+            "service/src/server",
+            "proto/",
+            "tests/",
+        ],
+    ),
+    (
+        "reranker_proto",
+        &["service/src/api/", "service/src/cli/bench/grpc.rs", "service/src/server", "tests/"],
+    ),
+    ("reqwest", &["service/src/cli/bench/http.rs", "tests/"]),
+    ("hdrhistogram", &["service/src/cli/bench/statistics.rs"]),
     ("axum", &["service/src/api/http", "service/src/server", "tests/"]),
     (
         "candle_core",
@@ -26,6 +40,8 @@ const PURE: &[&str] = &[
     "service/engine/src/model/prompt.rs",
     "service/engine/src/model/batch.rs",
     "service/src/api/convert.rs",
+    "service/src/cli/bench/arrivals.rs",
+    "service/src/cli/bench/statistics.rs",
 ];
 const IMPURE: &[&str] = &[
     "Instant::now",

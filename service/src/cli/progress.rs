@@ -50,7 +50,8 @@ impl Progress {
         self.show(task, &format!("{done} of {total}"), done as u64, total as u64);
     }
 
-    fn show(&mut self, task: &str, figures: &str, done: u64, total: u64) {
+    /// Shows `figures`, and that `done` of `total` is done.
+    pub(crate) fn show(&mut self, task: &str, figures: &str, done: u64, total: u64) {
         let now = Instant::now();
         if now < self.next {
             return;
