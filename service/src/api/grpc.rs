@@ -31,7 +31,8 @@ impl From<Error> for Status {
 fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    let is_value = digits.len() <= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value: u64 = digits.parse().ok().filter(|_| is_value)?;
     match unit {
         "H" => Some(Duration::from_hours(value)),
         "M" => Some(Duration::from_mins(value)),

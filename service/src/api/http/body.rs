@@ -167,7 +167,8 @@ impl<'a> Fields<'a> {
     /// The last value of that name.
     fn take(&mut self, name: &str) -> Option<Json<'a>> {
         let at = self.entries.iter().rposition(|(key, _)| key == name)?;
-        Some(self.entries.swap_remove(at).1)
+        // In order: an earlier duplicate of another field must stay earlier.
+        Some(self.entries.remove(at).1)
     }
 
     fn optional(&mut self, name: &str) -> Option<Json<'a>> {

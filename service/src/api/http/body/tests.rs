@@ -64,6 +64,16 @@ fn nulls_unknown_fields_and_duplicates_are_taken() {
     assert_eq!(take(text), Ok(taken));
 }
 
+/// Taking one field must not move the last value of another before its first.
+#[test]
+fn the_last_of_several_duplicates_wins() {
+    let text = r#"{"name":"n","items":["i"],"count":1,"note":"a","note":"b","count":2}"#;
+    let taken = take(text).expect("is right");
+    assert_eq!((taken.count, taken.note.as_deref()), (Some(2), Some("b")));
+    let text = r#"{"name":1,"name":"n","items":0,"items":["i"],"count":0,"count":null}"#;
+    assert_eq!(take(text).expect("is right").count, None);
+}
+
 /// `5.0` comes from languages without integers; `"5"` and `true` are mistakes.
 #[test]
 fn integers_are_numbers_without_a_fraction() {
