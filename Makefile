@@ -5,7 +5,7 @@ CACHE := $(or $(RERANKER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reranker)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BINARY := $(CARGO_TARGET_DIR)/debug/reranker
 
-.PHONY: help run test lint fmt build bench bless deny demo
+.PHONY: help run test lint fmt build bench bless deny demo fuzz
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -43,6 +43,9 @@ bless: ## make the reference scores anew; downloads torch and transformers
 	python3 -m venv $(CACHE)/reference
 	$(CACHE)/reference/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(CACHE)/reference/bin/python tests/reference/make_reference.py --binary $(BINARY)
+
+fuzz: ## fuzz what clients send, FUZZ_SECONDS (60) a target; the first build takes minutes
+	tests/fuzz/run.sh
 
 deny: ## licences, bans and sources of all dependencies
 	cargo install --quiet --locked --root $(CACHE)/tools cargo-deny

@@ -4,6 +4,7 @@
 //! its answer is written here. Both protocols use the same checks (`convert`) and the same use-case.
 
 pub(crate) mod convert;
+pub(crate) mod fuzzing;
 pub(crate) mod grpc;
 pub(crate) mod http;
 

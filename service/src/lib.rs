@@ -2,13 +2,14 @@
 //! from the command line.
 //!
 //! ```text
-//! main ──> cli ──> config, telemetry, app, server
+//! main ──> cli ──> config, telemetry, app, server          cli/bench: a client of both protocols
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
 //! error: a leaf, open to all.   config: main, cli, telemetry only.
 //!
-//! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server
+//! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server, cli/bench/grpc
 //!               axum                           api/http, server
 //!               clap, std::env                 config, cli, main
+//!               reqwest                        cli/bench/http
 //! ```
 //!
 //! Invariants
@@ -25,6 +26,8 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod rerank;
 pub mod server;
 pub mod telemetry;

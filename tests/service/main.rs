@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod deadlines;
 mod faults;
+mod fuzz_corpus;
 mod grpc_meta;
 mod http_errors;
 mod http_sizes;

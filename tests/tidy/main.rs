@@ -19,6 +19,7 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
         "reranker_proto",
         &["service/src/api/", "service/src/cli/bench/grpc.rs", "service/src/server", "tests/"],
     ),
+    ("prost", &["service/src/api/grpc", "proto/"]),
     ("reqwest", &["service/src/cli/bench/http.rs", "tests/"]),
     ("hdrhistogram", &["service/src/cli/bench/statistics.rs"]),
     ("axum", &["service/src/api/http", "service/src/server", "tests/"]),

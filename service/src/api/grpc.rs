@@ -1,5 +1,6 @@
 //! gRPC: the same use-cases and errors as HTTP, as `google.rpc.Status`.
 
+pub(crate) mod fuzzing;
 pub(crate) mod reranker;
 
 use crate::error::{Error, Violation};

@@ -4,6 +4,7 @@
 //! resource are in the modules below.
 
 mod body;
+pub(crate) mod fuzzing;
 mod linger;
 mod models;
 

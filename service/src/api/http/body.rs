@@ -56,7 +56,7 @@ async fn collect(mut body: Body) -> Result<Bytes, Error> {
     Ok(bytes.into())
 }
 
-fn parse<T>(bytes: &[u8], take: fn(&mut Fields<'_>) -> T) -> Result<T, Error> {
+pub(super) fn parse<T>(bytes: &[u8], take: fn(&mut Fields<'_>) -> T) -> Result<T, Error> {
     let mut fields =
         Fields::parse(bytes).map_err(|violation| Error::InvalidRequest(vec![violation]))?;
     let taken = take(&mut fields);

@@ -25,7 +25,7 @@ async fn rerank(State(app): State<App>, request: Request) -> Result<Response, Er
     Ok(json_response(StatusCode::OK, &RerankBody::from(&response)))
 }
 
-fn rerank_fields(fields: &mut Fields<'_>) -> RerankFields {
+pub(super) fn rerank_fields(fields: &mut Fields<'_>) -> RerankFields {
     RerankFields {
         model: fields.optional_string("model"),
         query: fields.string("query"),
