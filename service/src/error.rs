@@ -53,6 +53,35 @@ pub enum Error {
         /// When there is room again.
         retry_after: Duration,
     },
+    /// One request is more than the caller's key may send in a whole minute.
+    #[error(
+        "the request counts {bytes} bytes; a key may send {limit} bytes of {class} requests per \
+         minute: send fewer documents a call"
+    )]
+    OverQuota {
+        /// By the formula of `total_bytes`.
+        bytes: u64,
+        /// The quota.
+        limit: u64,
+        /// `fast` or `slow`.
+        class: &'static str,
+    },
+    /// The requests that are being read and answered hold all the memory there is for them.
+    #[error(
+        "overloaded: requests in flight hold the {limit_bytes} bytes there are for them; \
+             retry in {} s",
+        retry_seconds(MEMORY_RETRY)
+    )]
+    MemoryFull {
+        /// What all together may hold.
+        limit_bytes: usize,
+    },
+    /// The client began a body and did not send the rest.
+    #[error("the request's body did not arrive within {} s", timeout.as_secs())]
+    BodyTimeout {
+        /// How long the server waited.
+        timeout: Duration,
+    },
     /// The raw request is longer than the server reads.
     #[error("the request is over {limit_bytes} bytes; send fewer documents a call")]
     BodyTooLarge {
@@ -105,6 +134,8 @@ pub enum Error {
 
 /// A load takes seconds for a small model and minutes for a large one.
 const LOADING_RETRY: Duration = Duration::from_secs(5);
+/// Bodies come and go within a second or so.
+const MEMORY_RETRY: Duration = Duration::from_secs(1);
 /// Another replica is there at once.
 const DRAINING_RETRY: Duration = Duration::from_secs(1);
 
@@ -113,7 +144,10 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
-            Self::InputTooLarge { .. } | Self::TooManyDocuments { .. } => ErrorCode::LimitExceeded,
+            Self::InputTooLarge { .. } | Self::TooManyDocuments { .. } | Self::OverQuota { .. } => {
+                ErrorCode::LimitExceeded
+            }
+            Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
             Self::NoKey | Self::WrongKey => ErrorCode::Unauthenticated,
             Self::ReadOnlyKey => ErrorCode::PermissionDenied,
             Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
@@ -121,7 +155,9 @@ impl Error {
             Self::ModelNotFound { .. } => ErrorCode::NotFound,
             Self::RouteNotFound { .. } => ErrorCode::RouteNotFound,
             Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
-            Self::Overloaded { .. } | Self::RateLimited { .. } => ErrorCode::Overloaded,
+            Self::Overloaded { .. } | Self::RateLimited { .. } | Self::MemoryFull { .. } => {
+                ErrorCode::Overloaded
+            }
             Self::Loading | Self::Draining => ErrorCode::Unavailable,
             Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -133,6 +169,7 @@ impl Error {
             Self::Overloaded { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
                 Some(retry_seconds(*retry_after))
             }
+            Self::MemoryFull { .. } => Some(retry_seconds(MEMORY_RETRY)),
             Self::Loading => Some(retry_seconds(LOADING_RETRY)),
             Self::Draining => Some(retry_seconds(DRAINING_RETRY)),
             _ => None,
@@ -167,6 +204,7 @@ pub enum ErrorCode {
     RouteNotFound,
     MethodNotAllowed,
     PayloadTooLarge,
+    BodyTimeout,
     Overloaded,
     Unavailable,
     DeadlineExceeded,
@@ -196,6 +234,7 @@ impl ErrorCode {
             Self::RouteNotFound => (12, 404, true),    // UNIMPLEMENTED
             Self::MethodNotAllowed => (12, 405, true), // UNIMPLEMENTED
             Self::PayloadTooLarge => (11, 413, true),  // OUT_OF_RANGE
+            Self::BodyTimeout => (4, 408, true),       // DEADLINE_EXCEEDED
             Self::Overloaded => (8, 429, true),        // RESOURCE_EXHAUSTED
             Self::Unavailable => (14, 503, true),      // UNAVAILABLE
             Self::DeadlineExceeded => (4, 504, false), // DEADLINE_EXCEEDED

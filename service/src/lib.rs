@@ -4,6 +4,7 @@
 //! ```text
 //! main ──> cli ──> config, telemetry, app, server          cli/bench: a client of both protocols
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
+//!                    └─> auth, rate_limit: who calls, how much they may
 //! error: a leaf, open to all.   config: main, cli, telemetry only.
 //!
 //! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server, cli/bench/grpc
@@ -23,11 +24,13 @@
 
 mod api;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod rate_limit;
 pub mod rerank;
 pub mod server;
 pub mod telemetry;
