@@ -6,14 +6,19 @@
 pub(crate) mod convert;
 pub(crate) mod fuzzing;
 pub(crate) mod grpc;
+pub(crate) mod guard;
 pub(crate) mod http;
 
+use crate::auth::Principal;
 use crate::error::Error;
+use ::http::Extensions;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 
-/// The largest request that is read, in bytes: the HTTP body or the gRPC message.
-pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Who calls, as the [`Guard`](guard::Guard) in front of every handler has found.
+pub(crate) fn principal(extensions: &Extensions) -> Principal {
+    extensions.get().cloned().expect("the guard has let it in")
+}
 
 /// Turns a panic of a handler into an internal error: one bad request must not end a connection
 /// with other requests on it, or the process.

@@ -3,14 +3,17 @@
 //! Owns the life of the service: loading, ready, draining. Knows no protocol. The stage is the
 //! one source for readiness on every listener.
 
+use crate::auth::Principal;
 use crate::error::Error;
+use crate::rate_limit::{Charge, RateLimiter, Rates};
 use crate::rerank::{
-    self, MAX_TOTAL_BYTES, RerankRequest, RerankResponse, StreamEvent, StreamHeader,
+    self, Latency, MAX_TOTAL_BYTES, Received, RerankRequest, RerankResponse, StreamEvent,
+    StreamHeader, total_bytes,
 };
 use futures::Stream;
 use reranker_engine::Engine;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -23,6 +26,8 @@ pub struct App(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     aliases: Vec<Alias>,
+    limits: RequestLimits,
+    rates: Mutex<RateLimiter>,
     models: OnceLock<Vec<Engine>>,
     stage: watch::Sender<Stage>,
     in_flight: TaskTracker,
@@ -37,6 +42,40 @@ pub struct Alias {
     pub name: String,
     /// The model that answers.
     pub model: String,
+}
+
+/// What one request may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Most bytes as [`total_bytes`] counts them.
+    pub bytes: u64,
+    /// Most documents; none: as many as the bytes allow.
+    pub documents: Option<usize>,
+    /// Most bytes of the raw request: the HTTP body or the gRPC message.
+    pub body_bytes: usize,
+}
+
+impl RequestLimits {
+    /// Refuses what is over the limits.
+    ///
+    /// # Errors
+    /// [`Error::TooManyDocuments`], [`Error::InputTooLarge`]
+    pub(crate) fn check(&self, documents: usize, total_bytes: u64) -> Result<(), Error> {
+        if let Some(limit) = self.documents.filter(|&most| documents > most) {
+            return Err(Error::TooManyDocuments { documents, limit });
+        }
+        if total_bytes > self.bytes {
+            return Err(Error::InputTooLarge { total_bytes, limit_bytes: self.bytes });
+        }
+        Ok(())
+    }
+}
+
+impl Default for RequestLimits {
+    /// The hosted API's.
+    fn default() -> Self {
+        Self { bytes: MAX_TOTAL_BYTES, documents: None, body_bytes: 16 * 1024 * 1024 }
+    }
 }
 
 /// How far the service is in its life.
@@ -57,14 +96,25 @@ pub struct Admission {
     pub received: Instant,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    /// Who calls.
+    pub principal: Principal,
+    /// What the request may bring.
+    pub limits: RequestLimits,
     _in_flight: TaskTrackerToken,
 }
 
 impl App {
-    /// A service without models yet.
+    /// A service without models yet, with the hosted API's limits and no rates.
     pub fn new(aliases: Vec<Alias>) -> Self {
+        Self::limited(aliases, RequestLimits::default(), Rates::default())
+    }
+
+    /// A service without models yet that refuses what is over these limits.
+    pub fn limited(aliases: Vec<Alias>, limits: RequestLimits, rates: Rates) -> Self {
         Self(Arc::new(Inner {
             aliases,
+            limits,
+            rates: Mutex::new(RateLimiter::new(rates)),
             models: OnceLock::new(),
             stage: watch::Sender::new(Stage::Loading),
             in_flight: TaskTracker::new(),
@@ -105,17 +155,32 @@ impl App {
         *self.0.stage.borrow() == Stage::Draining || self.models().iter().all(Engine::is_healthy)
     }
 
+    /// What one request may bring.
+    pub fn limits(&self) -> RequestLimits {
+        self.0.limits
+    }
+
     /// Lets a request in whose caller waits for `timeout`, or for as long as it takes.
     ///
     /// # Errors
     /// [`Error::Loading`] and [`Error::Draining`].
-    pub fn admit(&self, timeout: Option<Duration>) -> Result<Admission, Error> {
+    pub fn admit(
+        &self,
+        timeout: Option<Duration>,
+        principal: Principal,
+    ) -> Result<Admission, Error> {
         // Counted before the stage is read: `drain` sets the stage before it waits for the count,
         // so no request can slip between the two.
         let received = Instant::now();
         // A deadline past the clock's range is none.
         let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
-        let admission = Admission { received, deadline, _in_flight: self.0.in_flight.token() };
+        let admission = Admission {
+            received,
+            deadline,
+            principal,
+            limits: self.0.limits,
+            _in_flight: self.0.in_flight.token(),
+        };
         match *self.0.stage.borrow() {
             Stage::Loading => Err(Error::Loading),
             Stage::Ready => Ok(admission),
@@ -143,9 +208,13 @@ impl App {
     /// Scores documents with the model that the request names.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
-    pub async fn rerank(&self, request: RerankRequest) -> Result<RerankResponse, Error> {
+    /// [`Error::ModelNotFound`], [`Error::RateLimited`], [`Error::OverQuota`],
+    /// [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
+    pub async fn rerank(&self, mut request: RerankRequest) -> Result<RerankResponse, Error> {
         let engine = self.model(request.model.as_deref())?.clone();
+        let charge = Charge { bytes: total_bytes(&request.query, &request.documents), requests: 1 };
+        let class = self.charge(&request.principal, request.latency, charge)?;
+        request.latency = request.latency.or((class == Latency::Slow).then_some(class));
         rerank::rerank(&engine, &self.0.encoders, request).await
     }
 
@@ -153,16 +222,36 @@ impl App {
     /// scores as they are there, then a summary.
     ///
     /// # Errors
-    /// As [`rerank`](Self::rerank), [`Error::InputTooLarge`], and those of `documents`.
+    /// As [`rerank`](Self::rerank), those of [`RequestLimits`], and those of `documents`.
     pub async fn rerank_stream<Sent: Future<Output = ()>>(
         &self,
-        header: StreamHeader,
+        mut header: StreamHeader,
         documents: impl Stream<Item = Result<Vec<String>, Error>>,
         send: impl FnMut(StreamEvent) -> Sent,
     ) -> Result<(), Error> {
         let engine = self.model(header.model.as_deref())?.clone();
-        let encoders = &self.0.encoders;
-        rerank::rerank_stream(&engine, encoders, header, MAX_TOTAL_BYTES, documents, send).await
+        let principal = header.principal.clone();
+        let begin = Charge { bytes: 0, requests: 1 };
+        let class = self.charge(&principal, header.latency, begin)?;
+        header.latency = header.latency.or((class == Latency::Slow).then_some(class));
+        let charge = |received: Received, bytes| {
+            self.0.limits.check(received.documents, received.bytes)?;
+            self.charge(&principal, Some(class), Charge { bytes, requests: 0 }).map(drop)
+        };
+        rerank::rerank_stream(&engine, &self.0.encoders, header, charge, documents, send).await
+    }
+
+    /// Charges the caller's rates and returns the class that is left to it: the one it asked for;
+    /// without one fast, and slow once it has used up fast.
+    fn charge(
+        &self,
+        principal: &Principal,
+        latency: Option<Latency>,
+        charge: Charge,
+    ) -> Result<Latency, Error> {
+        // A panic while the lock is held leaves an account half-charged at worst.
+        let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.check(principal, latency, charge, Instant::now())
     }
 
     fn models(&self) -> &[Engine] {
@@ -195,7 +284,7 @@ mod tests {
     #[test]
     fn the_gate_is_shut_while_loading() {
         let app = App::new(Vec::new());
-        assert!(matches!(app.admit(None), Err(Error::Loading)));
+        assert!(matches!(app.admit(None, Principal::anonymous()), Err(Error::Loading)));
         assert!(app.is_healthy());
         assert_eq!(app.in_flight(), 0);
     }
@@ -205,13 +294,13 @@ mod tests {
     async fn draining_waits_for_admitted_requests_only() {
         let app = App::new(Vec::new());
         app.open();
-        let admitted = app.admit(None).expect("is ready");
+        let admitted = app.admit(None, Principal::anonymous()).expect("is ready");
         let draining = tokio::spawn({
             let app = app.clone();
             async move { app.drain().await }
         });
         app.stage().wait_for(|stage| *stage == Stage::Draining).await.expect("the app is alive");
-        assert!(matches!(app.admit(None), Err(Error::Draining)));
+        assert!(matches!(app.admit(None, Principal::anonymous()), Err(Error::Draining)));
         assert!(!draining.is_finished());
         drop(admitted);
         draining.await.expect("drains");

@@ -2,12 +2,18 @@
 //!
 //! A flag's documentation is `--help` and the manual; every flag is an environment variable too.
 
-use crate::app::Alias;
-use crate::server::Addresses;
+mod limits;
+mod security;
+
+use crate::app::{Alias, RequestLimits};
+use crate::rate_limit::Rates;
+use crate::server::{Addresses, Edge};
 use clap::{Args, ValueEnum};
+use limits::LimitsArgs;
 use reranker_engine::{
     Device, Dtype, EngineOptions, MAX_BATCH_TOKENS, ModelSpec, Source, SpecialTokens,
 };
+use security::SecurityArgs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -211,6 +217,14 @@ pub struct ServeArgs {
     )]
     pub admin_listen: SocketAddr,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
+    pub security: SecurityArgs,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
+    pub limits: LimitsArgs,
+
     /// Logs on standard error as `text`, or as `json` with one object a line; `RUST_LOG` filters
     /// them
     #[arg(long, env = "RERANKER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
@@ -237,6 +251,12 @@ pub struct Config {
     pub options: EngineOptions,
     /// Where to listen.
     pub listen: Addresses,
+    /// Who may connect, and what a connection may cost.
+    pub edge: Edge,
+    /// What one request may bring.
+    pub limits: RequestLimits,
+    /// What each key may ask for in a minute.
+    pub rates: Rates,
     /// Time to finish requests after the signal.
     pub shutdown_grace: Duration,
 }
@@ -272,7 +292,13 @@ impl TryFrom<ServeArgs> for Config {
                 args.max_queued_tokens
             ));
         }
+        let limits = args.limits.request()?;
+        let rates = args.limits.rates(limits)?;
+        let edge = args.security.edge(args.limits.connections(limits)?)?;
         Ok(Self {
+            edge,
+            limits,
+            rates,
             options: EngineOptions {
                 max_queued_tokens: args.max_queued_tokens,
                 max_queue: args.max_queue_seconds,

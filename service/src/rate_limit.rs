@@ -42,6 +42,15 @@ impl Rates {
     }
 }
 
+/// What a caller is about to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Bytes as [`total_bytes`](crate::rerank::total_bytes) counts them.
+    pub bytes: u64,
+    /// Requests; 0 for a further message of a stream.
+    pub requests: u64,
+}
+
 /// What the callers have used. Callers without a key share one account.
 #[derive(Debug)]
 pub struct RateLimiter {
@@ -88,7 +97,7 @@ impl Buckets {
     }
 
     /// The quota that is short, and how long until there is room.
-    fn lacks(&self, quota: Quota, bytes: u64) -> Option<(u64, Unit, Duration)> {
+    fn lacks(&self, quota: Quota, charge: Charge) -> Option<(u64, Unit, Duration)> {
         let lack = |quota: Option<u64>, held: f64, needed: f64, unit| {
             let quota = quota?;
             let missing = needed - held;
@@ -97,15 +106,15 @@ impl Buckets {
                 .then(|| (quota, unit, MINUTE.mul_f64((missing / quota as f64).clamp(0.0, 1.0))))
         };
         let lacks = [
-            lack(quota.bytes, self.bytes, bytes as f64, Unit::Bytes),
-            lack(quota.requests, self.requests, 1.0, Unit::Requests),
+            lack(quota.bytes, self.bytes, charge.bytes as f64, Unit::Bytes),
+            lack(quota.requests, self.requests, charge.requests as f64, Unit::Requests),
         ];
         lacks.into_iter().flatten().max_by_key(|&(_, _, wait)| wait)
     }
 
-    fn take(&mut self, bytes: u64) {
-        self.bytes -= bytes as f64;
-        self.requests -= 1.0;
+    fn take(&mut self, charge: Charge) {
+        self.bytes -= charge.bytes as f64;
+        self.requests -= charge.requests as f64;
     }
 }
 
@@ -135,7 +144,7 @@ impl RateLimiter {
         Self { rates, callers: HashMap::new() }
     }
 
-    /// Charges a request of `bytes` to `principal` and returns the class it may run in: the one asked
+    /// Charges `principal` and returns the class it may run in: the one asked
     /// for, or without one fast, and slow once the fast quota is used up.
     ///
     /// # Errors
@@ -145,7 +154,7 @@ impl RateLimiter {
         &mut self,
         principal: &Principal,
         class: Option<Latency>,
-        bytes: u64,
+        charge: Charge,
         now: Instant,
     ) -> Result<Latency, Error> {
         let rates = self.rates;
@@ -162,16 +171,16 @@ impl RateLimiter {
         for &class in classes {
             let quota = rates.of(class);
             let buckets = account.buckets(class);
-            let Some((limit, unit, wait)) = buckets.lacks(quota, bytes) else {
-                buckets.take(bytes);
+            let Some((limit, unit, wait)) = buckets.lacks(quota, charge) else {
+                buckets.take(charge);
                 return Ok(class);
             };
             let name = match class {
                 Latency::Fast => "fast",
                 Latency::Slow => "slow",
             };
-            let new = if let Some(limit) = quota.bytes.filter(|&most| bytes > most) {
-                (None, Error::OverQuota { bytes, limit, class: name })
+            let new = if let Some(limit) = quota.bytes.filter(|&most| charge.bytes > most) {
+                (None, Error::OverQuota { bytes: charge.bytes, limit, class: name })
             } else {
                 let limit = match unit {
                     Unit::Bytes => format!("{limit} bytes of {name} requests"),
@@ -215,6 +224,10 @@ mod tests {
     use super::*;
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
+    fn one(bytes: u64) -> Charge {
+        Charge { bytes, requests: 1 }
+    }
+
     const RATES: Rates = Rates {
         fast: Quota { bytes: Some(500_000), requests: Some(3) },
         slow: Quota { bytes: Some(5_000_000), requests: None },
@@ -238,7 +251,7 @@ mod tests {
         let (mut limiter, start) = (RateLimiter::new(RATES), Instant::now());
         let mut fast = |bytes, seconds| {
             let now = start + Duration::from_secs(seconds);
-            limiter.check(&key("a"), Some(Latency::Fast), bytes, now)
+            limiter.check(&key("a"), Some(Latency::Fast), one(bytes), now)
         };
         assert_eq!(fast(400_000, 0).ok(), Some(Latency::Fast));
         let refused = fast(200_000, 0).expect_err("100,000 are left");
@@ -262,17 +275,17 @@ mod tests {
     #[test]
     fn keys_do_not_share() {
         let (mut limiter, now) = (RateLimiter::new(RATES), Instant::now());
-        assert!(limiter.check(&key("a"), Some(Latency::Fast), 500_000, now).is_ok());
-        assert!(limiter.check(&key("a"), Some(Latency::Fast), 1, now).is_err());
-        assert!(limiter.check(&key("b"), Some(Latency::Fast), 500_000, now).is_ok());
-        assert!(limiter.check(&Principal::anonymous(), Some(Latency::Fast), 1, now).is_ok());
+        assert!(limiter.check(&key("a"), Some(Latency::Fast), one(500_000), now).is_ok());
+        assert!(limiter.check(&key("a"), Some(Latency::Fast), one(1), now).is_err());
+        assert!(limiter.check(&key("b"), Some(Latency::Fast), one(500_000), now).is_ok());
+        assert!(limiter.check(&Principal::anonymous(), Some(Latency::Fast), one(1), now).is_ok());
     }
 
     /// Programs that set no class would be refused although the batch class has room.
     #[test]
     fn without_a_class_slow_takes_what_fast_cannot() {
         let (mut limiter, now) = (RateLimiter::new(RATES), Instant::now());
-        let mut auto = |bytes| limiter.check(&key("a"), None, bytes, now);
+        let mut auto = |bytes| limiter.check(&key("a"), None, one(bytes), now);
         assert_eq!(auto(500_000).ok(), Some(Latency::Fast));
         assert_eq!(auto(1_000_000).ok(), Some(Latency::Slow));
         assert_eq!(auto(4_000_000).ok(), Some(Latency::Slow));
@@ -288,15 +301,15 @@ mod tests {
     fn what_never_fits_is_told_so() {
         let (mut limiter, now) = (RateLimiter::new(RATES), Instant::now());
         let error =
-            limiter.check(&key("a"), Some(Latency::Fast), 500_001, now).expect_err("is over");
+            limiter.check(&key("a"), Some(Latency::Fast), one(500_001), now).expect_err("is over");
         assert_eq!(error.retry_after_seconds(), None);
         assert_eq!(
             error.to_string(),
             "the request counts 500001 bytes; a key may send 500000 bytes of fast requests per \
              minute: send fewer documents a call"
         );
-        assert!(limiter.check(&key("a"), None, 5_000_001, now).is_err());
-        assert!(limiter.check(&key("a"), None, 5_000_000, now).is_ok());
+        assert!(limiter.check(&key("a"), None, one(5_000_001), now).is_err());
+        assert!(limiter.check(&key("a"), None, one(5_000_000), now).is_ok());
     }
 
     /// Memory would grow with every key that was ever seen.
@@ -304,10 +317,10 @@ mod tests {
     fn callers_are_forgotten() {
         let (mut limiter, now) = (RateLimiter::new(RATES), Instant::now());
         for index in 0..MAX_CALLERS + 50 {
-            let _ = limiter.check(&key(&index.to_string()), None, 1, now);
+            let _ = limiter.check(&key(&index.to_string()), None, one(1), now);
         }
         assert_eq!(limiter.callers.len(), MAX_CALLERS);
-        let _ = limiter.check(&key("new"), None, 1, now + MINUTE);
+        let _ = limiter.check(&key("new"), None, one(1), now + MINUTE);
         assert_eq!(limiter.callers.len(), 1);
     }
 
@@ -321,11 +334,11 @@ mod tests {
             let (mut now, mut sent) = (start, 0);
             for (millis, bytes) in steps {
                 now += Duration::from_millis(millis);
-                match limiter.check(&key("a"), Some(Latency::Slow), bytes * 10, now) {
+                match limiter.check(&key("a"), Some(Latency::Slow), one(bytes * 10), now) {
                     Ok(_) => sent += bytes * 10,
                     Err(error) => {
                         now += retry_after(&error) + Duration::from_millis(1);
-                        let again = limiter.check(&key("a"), Some(Latency::Slow), bytes * 10, now);
+                        let again = limiter.check(&key("a"), Some(Latency::Slow), one(bytes * 10), now);
                         prop_assert!(again.is_ok());
                         sent += bytes * 10;
                     }

@@ -7,6 +7,7 @@
 mod score;
 mod streaming;
 
+use crate::auth::Principal;
 use crate::error::Error;
 use futures::{future, stream};
 use reranker_engine::{Cuts, Engine, PairScore};
@@ -17,10 +18,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 pub use reranker_engine::Latency;
-pub(crate) use streaming::rerank_stream;
+pub(crate) use streaming::{Received, rerank_stream};
 pub use streaming::{StreamEvent, StreamHeader, StreamSummary};
 
-/// The most that [`total_bytes`] of one request may be.
+/// The most that [`total_bytes`] of one request may be, unless configured otherwise.
 pub const MAX_TOTAL_BYTES: u64 = 5_000_000;
 
 /// What the hosted API counts for a document beside its own bytes and the query's.
@@ -45,6 +46,8 @@ pub struct RerankRequest {
     pub received: Instant,
     /// When the caller stops waiting for the answer.
     pub deadline: Option<Instant>,
+    /// Who calls.
+    pub principal: Principal,
 }
 
 /// The best documents, best first.
@@ -112,8 +115,17 @@ pub(crate) async fn rerank(
     encoders: &Semaphore,
     request: RerankRequest,
 ) -> Result<RerankResponse, Error> {
-    let RerankRequest { model: _, query, documents, top_n, latency, cuts, received, deadline } =
-        request;
+    let RerankRequest {
+        model: _,
+        query,
+        documents,
+        top_n,
+        latency,
+        cuts,
+        received,
+        deadline,
+        principal: _,
+    } = request;
     let total_bytes = total_bytes(&query, &documents);
     let tokens = engine.estimate(&query, &documents);
     let mut pairs = vec![None; documents.len()];

@@ -2,29 +2,41 @@
 //!
 //! ```text
 //! bind ──> run: gRPC, HTTP, admin ──stop──> drain: refuse, wait ──> close listeners ──> end models
+//!
+//! connections: TLS, bounds ──> api::guard: key, body ──> routes
 //! ```
 //!
 //! Three listeners because their readers differ. All answer from the first moment: while models
 //! load, requests are refused with a hint to come back, and `/livez` is well.
 
 mod admin;
+mod connections;
+mod grpc;
+mod reload;
+mod tls;
+mod wire;
 
-use crate::api::grpc::reranker::RerankerApi;
+use crate::api::guard::{CurrentKeys, Guard};
 use crate::api::http::{self, Lingering};
-use crate::app::{App, Stage};
-use axum::serve::ListenerExt;
-use reranker_proto::v1::reranker_server::RerankerServer;
+use crate::app::App;
+use crate::auth::Keys;
+use connections::Listener;
+use reload::Reload;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+
+pub use crate::api::http::Origin;
+pub use connections::{Connections, Protocol};
+pub use tls::TlsFiles;
 
 /// Where each protocol listens; port 0 takes a free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +49,76 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+/// Who may connect, and what a connection may cost.
+#[derive(Clone, Debug, Default)]
+pub struct Edge {
+    /// Bounds of connections and bodies.
+    pub limits: ConnectionLimits,
+    /// The file of API keys, see [`Keys::parse`]; read again when it changes. None: everybody may call.
+    pub keys_file: Option<PathBuf>,
+    /// TLS for all listeners; none: plain text.
+    pub tls: Option<TlsFiles>,
+    /// Origins whose pages may call the HTTP API.
+    pub cors: Vec<Origin>,
+}
+
+/// Bounds of connections and bodies; those of each listener are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Most open connections of a listener; one more is closed at once.
+    pub connections: usize,
+    /// Most bytes of a request's head.
+    pub header_bytes: u32,
+    /// From the connection to the first request's head, TLS included.
+    pub header_timeout: Duration,
+    /// For a request's body, and for a client that takes nothing of its answer.
+    pub body_timeout: Duration,
+    /// When a connection is told to go, give or take a tenth; none: never.
+    pub age: Option<Duration>,
+    /// Most bytes of bodies that all requests hold together.
+    pub inflight_bytes: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            header_bytes: 16 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_mins(1),
+            age: Some(Duration::from_mins(30)),
+            inflight_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
 /// The bound listeners.
-#[derive(Debug)]
 pub struct Server {
     grpc: TcpListener,
     http: TcpListener,
     admin: TcpListener,
     addresses: Addresses,
+    limits: ConnectionLimits,
+    cors: Vec<Origin>,
+    keys: CurrentKeys,
+    tls: Option<watch::Receiver<Arc<Tls>>>,
+    reloads: Vec<Reload>,
+    connections: Connections,
 }
 
 /// Why serving ended otherwise than asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// A file of keys or certificates is missing or broken.
+    #[error("{0}")]
+    File(String),
     /// The address is taken or not of this machine.
     #[error("cannot listen on {address} for {protocol}: {source}")]
     Bind {
         /// What was asked for.
         address: SocketAddr,
-        /// `gRPC`, `HTTP` or `admin`.
-        protocol: &'static str,
+        /// Which listener it is for.
+        protocol: Protocol,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -76,21 +139,47 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Binds all three listeners; connections queue up until [`run`](Self::run).
+    /// Reads keys and certificates and binds all three listeners; connections queue up until
+    /// [`run`](Self::run).
     ///
     /// # Errors
-    /// [`ServeError::Bind`]
-    pub async fn bind(addresses: Addresses) -> Result<Self, ServeError> {
-        let (grpc, grpc_address) = bind("gRPC", addresses.grpc).await?;
-        let (http, http_address) = bind("HTTP", addresses.http).await?;
-        let (admin, admin_address) = bind("admin", addresses.admin).await?;
+    /// [`ServeError::File`], [`ServeError::Bind`]
+    pub async fn bind(addresses: Addresses, edge: Edge) -> Result<Self, ServeError> {
+        let Edge { limits, keys_file, tls, cors } = edge;
+        let mut reloads = Vec::new();
+        let keys = match keys_file {
+            None => None,
+            Some(path) => {
+                let (reload, keys) = load_keys(path).map_err(ServeError::File)?;
+                reloads.push(reload);
+                tracing::info!(keys = keys.borrow().count(), "callers need an API key");
+                Some(keys)
+            }
+        };
+        let tls = match tls {
+            None => None,
+            Some(files) => {
+                let (reload, tls) = tls::load(&files).map_err(ServeError::File)?;
+                reloads.push(reload);
+                Some(tls)
+            }
+        };
+        let (grpc, grpc_address) = bind(Protocol::Grpc, addresses.grpc).await?;
+        let (http, http_address) = bind(Protocol::Http, addresses.http).await?;
+        let (admin, admin_address) = bind(Protocol::Admin, addresses.admin).await?;
         let addresses = Addresses { grpc: grpc_address, http: http_address, admin: admin_address };
-        Ok(Self { grpc, http, admin, addresses })
+        let connections = Connections::default();
+        Ok(Self { grpc, http, admin, addresses, limits, cors, keys, tls, reloads, connections })
     }
 
     /// What was bound, with the ports that were taken for 0.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// The counts of open connections, now and while it runs.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// Serves until `stop`, then drains: new requests are refused, admitted ones finish, listeners
@@ -104,15 +193,30 @@ impl Server {
         stop: CancellationToken,
         grace: Duration,
     ) -> Result<(), ServeError> {
-        let Self { grpc, http, admin, addresses: _ } = self;
+        let Self { grpc, http, admin, addresses: _, limits, cors, keys, tls, reloads, connections } =
+            self;
         let close = CancellationToken::new();
         let lingering = Lingering::default();
         let mut listeners = JoinSet::new();
         let mut background = JoinSet::new();
-        listeners.spawn(serve_grpc(grpc, app.clone(), close.clone(), &mut background).await);
-        let router = http::router(app.clone(), lingering.clone());
-        listeners.spawn(serve_http(http, router, close.clone()));
-        background.spawn(serve_http(admin, admin::router(app.clone()), close.child_token()));
+        let listener = |socket, protocol| Listener {
+            socket,
+            protocol,
+            limits,
+            tls: tls.clone(),
+            connections: connections.clone(),
+        };
+        let ConnectionLimits { body_timeout, inflight_bytes, .. } = limits;
+        let guard = Guard::new(keys, app.limits().body_bytes, body_timeout, inflight_bytes);
+        let router = grpc::router(app.clone(), guard.clone(), close.clone(), &mut background).await;
+        listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, close.clone()));
+        let router = http::router(app.clone(), guard, lingering.clone(), &cors);
+        listeners.spawn(listener(http, Protocol::Http).serve(router, close.clone()));
+        let router = admin::router(app.clone());
+        background.spawn(listener(admin, Protocol::Admin).serve(router, close.child_token()));
+        for reload in reloads {
+            background.spawn(reload.run());
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             ended = listeners.join_next() => return Err(ServeError::Ended(format!("{ended:?}"))),
@@ -145,7 +249,7 @@ impl Server {
 const CLOSE: Duration = Duration::from_secs(5);
 
 async fn bind(
-    protocol: &'static str,
+    protocol: Protocol,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), ServeError> {
     let bound = async {
@@ -156,94 +260,20 @@ async fn bind(
     bound.await.map_err(|source| ServeError::Bind { address, protocol, source })
 }
 
-/// How a listener ended.
+fn load_keys(path: PathBuf) -> Result<(Reload, watch::Receiver<Arc<Keys>>), String> {
+    let shown = path.display().to_string();
+    Reload::start("API keys", vec![path], move |contents| {
+        let bytes = contents.concat();
+        let parsed = match std::str::from_utf8(&bytes) {
+            Ok(text) => Keys::parse(text),
+            Err(_) => Err("not UTF-8".to_owned()),
+        };
+        parsed.map_err(|error| format!("--api-keys-file `{shown}`: {error}"))
+    })
+}
+
+/// How a task ended.
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-async fn serve_http(
-    listener: TcpListener,
-    router: axum::Router,
-    close: CancellationToken,
-) -> Ended {
-    let listener = listener.tap_io(|stream| {
-        // Answers are small and whole: waiting for more to send only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(close.cancelled_owned())
-        .await
-        .map_err(Into::into)
-}
-
-/// Starts the tasks beside the gRPC listener and returns the listener's own.
-async fn serve_grpc(
-    listener: TcpListener,
-    app: App,
-    close: CancellationToken,
-    background: &mut JoinSet<Ended>,
-) -> impl Future<Output = Ended> + use<> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    // tonic's reporter calls the whole server "serving" from the start.
-    report(&reporter, Stage::Loading).await;
-    background.spawn(report_stages(app.clone(), reporter, close.clone()));
-    let reranker = RerankerApi::service(app);
-    async move {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(reranker_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(DEAD_PEER))
-            .add_service(health)
-            .add_service(reflection)
-            .add_service(reranker)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                close.cancelled_owned(),
-            )
-            .await
-            .map_err(Into::into)
-    }
-}
-
-/// How often a silent client is asked whether it is still there: its requests would hold the drain.
-const DEAD_PEER: Duration = Duration::from_secs(30);
-
-/// What health is reported for; the empty name is the server as a whole.
-const SERVICES: [&str; 2] = ["", RerankerServer::<RerankerApi>::NAME];
-
-async fn report(reporter: &HealthReporter, stage: Stage) {
-    let status = match stage {
-        Stage::Ready => ServingStatus::Serving,
-        Stage::Loading | Stage::Draining => ServingStatus::NotServing,
-    };
-    for service in SERVICES {
-        reporter.set_service_status(service, status).await;
-    }
-}
-
-/// Reports until `close`, then ends the streams of those who watch: they would hold the listener.
-async fn report_stages(app: App, mut reporter: HealthReporter, close: CancellationToken) -> Ended {
-    let mut stage = app.stage();
-    let report = close.run_until_cancelled(async {
-        loop {
-            let now = *stage.borrow_and_update();
-            report(&reporter, now).await;
-            if let Err(error) = stage.changed().await {
-                return error;
-            }
-        }
-    });
-    if let Some(error) = report.await {
-        return Err(error.into());
-    }
-    self::report(&reporter, Stage::Draining).await;
-    for service in SERVICES {
-        reporter.clear_service_status(service).await;
-    }
-    Ok(())
-}
 
 /// Returns once a model has lost its worker: nothing but a restart brings it back.
 async fn worker_ended(app: &App) {
@@ -251,6 +281,12 @@ async fn worker_ended(app: &App) {
     every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while app.is_healthy() {
         every_second.tick().await;
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
-use reranker::app::{Alias, App};
-use reranker::server::{Addresses, ServeError, Server};
+use reranker::app::{Alias, App, RequestLimits};
+use reranker::rate_limit::Rates;
+use reranker::server::{Addresses, Connections, Edge, ServeError, Server};
 use reranker_engine::{Cuts, Engine, EngineOptions, ModelSpec, Scores, Source};
 use reranker_proto::v1::reranker_client::RerankerClient;
 use serde_json::Value;
@@ -46,6 +47,19 @@ pub async fn scores(engine: &Engine, query: &str, documents: &[&str]) -> Result<
     Ok(engine.submit(engine.encode(query, documents, Cuts::default()))?.await?)
 }
 
+/// What a server is told beside its models.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Other names for the models.
+    pub aliases: Vec<(&'static str, &'static str)>,
+    /// Keys, TLS, bounds of connections.
+    pub edge: Edge,
+    /// Bounds of a request.
+    pub limits: RequestLimits,
+    /// Quotas of a key.
+    pub rates: Rates,
+}
+
 /// A running server; aborted when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -53,6 +67,8 @@ pub struct Running {
     pub app: App,
     /// Where it listens.
     pub addresses: Addresses,
+    /// Counts of its open connections.
+    pub connections: Connections,
     /// Ends it.
     pub stop: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
@@ -72,22 +88,34 @@ pub struct Answer {
 
 impl Running {
     /// Starts a server with these models, the default first; without models it stays loading.
-    pub async fn start(models: Vec<Engine>, aliases: &[(&str, &str)]) -> Result<Self> {
+    pub async fn start(
+        models: Vec<Engine>,
+        aliases: &[(&'static str, &'static str)],
+    ) -> Result<Self> {
+        let settings = Settings { aliases: aliases.to_vec(), ..Settings::default() };
+        Self::start_with(models, settings).await
+    }
+
+    /// Starts a server with these models and settings.
+    pub async fn start_with(models: Vec<Engine>, settings: Settings) -> Result<Self> {
+        let Settings { aliases, edge, limits, rates } = settings;
         let aliases = aliases
             .iter()
             .map(|(name, model)| Alias { name: (*name).to_owned(), model: (*model).to_owned() })
             .collect();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(Addresses { grpc: free, http: free, admin: free }).await?;
+        let server = Server::bind(Addresses { grpc: free, http: free, admin: free }, edge).await?;
         let addresses = server.addresses();
-        let app = App::new(aliases);
+        let connections = server.connections();
+        let app = App::limited(aliases, limits, rates);
         if !models.is_empty() {
             app.serve_models(models);
         }
         let stop = CancellationToken::new();
         let run = server.run(app.clone(), stop.clone(), Duration::from_mins(1));
         let serving = tokio::spawn(run);
-        Ok(Self { app, addresses, stop, serving, client: reqwest::Client::new() })
+        let client = reqwest::Client::new();
+        Ok(Self { app, addresses, connections, stop, serving, client })
     }
 
     /// Base of the HTTP API, without `/v1`.

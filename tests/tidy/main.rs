@@ -31,7 +31,12 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
     ("hf_hub", &["service/engine/src/model/source"]),
     ("memmap2", &["service/engine/src/model/weights.rs"]),
     ("safetensors", &["service/engine/src/model/weights.rs", "service/engine/src/fixture.rs"]),
-    ("clap", &["service/src/cli", "service/src/config.rs"]),
+    ("hyper", &["service/src/server"]),
+    ("hyper_util", &["service/src/server"]),
+    ("tokio_rustls", &["service/src/server", "tests/"]),
+    ("tower_http", &["service/src/api/http"]),
+    ("sha2", &["service/src/auth.rs", "service/src/server"]),
+    ("clap", &["service/src/cli", "service/src/config"]),
     ("indicatif", &["service/src/cli/"]),
 ];
 
@@ -43,6 +48,8 @@ const PURE: &[&str] = &[
     "service/src/api/convert.rs",
     "service/src/cli/bench/arrivals.rs",
     "service/src/cli/bench/statistics.rs",
+    "service/src/auth.rs",
+    "service/src/rate_limit.rs",
 ];
 const IMPURE: &[&str] = &[
     "Instant::now",

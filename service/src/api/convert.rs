@@ -6,8 +6,8 @@
 use crate::app::Admission;
 use crate::error::{Error, Location, Violation};
 use crate::rerank::{
-    self, Latency, MAX_TOTAL_BYTES, RerankRequest, RerankResponse, RerankResult, StreamEvent,
-    StreamHeader, StreamSummary,
+    self, Latency, RerankRequest, RerankResponse, RerankResult, StreamEvent, StreamHeader,
+    StreamSummary,
 };
 use reranker_engine::Cuts;
 use reranker_proto::v1;
@@ -27,13 +27,19 @@ impl RerankFields {
     /// Checks the limits.
     pub(crate) fn into_request(self, admission: &Admission) -> Result<RerankRequest, Error> {
         let Self { model, query, documents, top_n, latency, cuts } = self;
-        let total_bytes = rerank::total_bytes(&query, &documents);
-        if total_bytes > MAX_TOTAL_BYTES {
-            return Err(Error::InputTooLarge { total_bytes, limit_bytes: MAX_TOTAL_BYTES });
-        }
-        let Admission { received, deadline, .. } = *admission;
-        let documents = documents.into();
-        Ok(RerankRequest { model, query, documents, top_n, latency, cuts, received, deadline })
+        let &Admission { received, deadline, limits, ref principal, .. } = admission;
+        limits.check(documents.len(), rerank::total_bytes(&query, &documents))?;
+        Ok(RerankRequest {
+            model,
+            query,
+            documents: documents.into(),
+            top_n,
+            latency,
+            cuts,
+            received,
+            deadline,
+            principal: principal.clone(),
+        })
     }
 }
 
@@ -128,9 +134,10 @@ pub(crate) fn stream_header(
     let v1::RerankStreamHeader { model, query, latency } = header;
     let latency = latency_mode(latency)
         .map_err(|violation| Error::InvalidRequest(vec![violation.inside("header")]))?;
-    let Admission { received, deadline, .. } = *admission;
+    let &Admission { received, deadline, ref principal, .. } = admission;
     let model = Some(model).filter(|model| !model.is_empty());
-    Ok(StreamHeader { model, query, latency, received, deadline })
+    let principal = principal.clone();
+    Ok(StreamHeader { model, query, latency, received, deadline, principal })
 }
 
 /// What a stream must begin with, and must not go on with.
@@ -197,6 +204,7 @@ fn count(value: u64) -> i64 {
 mod tests {
     use super::*;
     use crate::app::App;
+    use crate::auth::Principal;
 
     fn request(document_bytes: usize) -> Result<RerankRequest, Error> {
         let fields = RerankFields {
@@ -209,7 +217,7 @@ mod tests {
         };
         let app = App::new(Vec::new());
         app.open();
-        fields.into_request(&app.admit(None)?)
+        fields.into_request(&app.admit(None, Principal::anonymous())?)
     }
 
     /// One byte off, and a request that the hosted API took is refused, or memory is not bounded.

@@ -4,6 +4,7 @@
 
 use crate::api::convert::RerankFields;
 use crate::app::{Admission, App};
+use crate::auth::Principal;
 use crate::error::Error;
 use crate::rerank::{self, MAX_TOTAL_BYTES};
 use std::sync::OnceLock;
@@ -17,7 +18,7 @@ pub(crate) fn admit(timeout: Option<Duration>) -> Admission {
         app.open();
         app
     });
-    let admission = app.admit(timeout).expect("the gate is open");
+    let admission = app.admit(timeout, Principal::anonymous()).expect("the gate is open");
     assert!(admission.deadline.is_none_or(|deadline| deadline >= admission.received));
     admission
 }

@@ -4,39 +4,52 @@
 //! resource are in the modules below.
 
 mod body;
+mod cors;
 pub(crate) mod fuzzing;
 mod linger;
 mod models;
 
-use crate::api::catch_panic;
-use crate::app::App;
-use crate::error::{Error, Location, Violation};
-use axum::Router;
+use crate::api::guard::{Guard, Pace};
+use crate::api::{catch_panic, principal};
+use crate::app::{Admission, App};
+use crate::error::{Error, ErrorCode, Location, Violation};
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router};
 use linger::Linger;
 use serde::Serialize;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tower::util::option_layer;
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub use cors::Origin;
 pub(crate) use linger::Lingering;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// The public API. Bodies that nobody reads are read to their end by tasks of `lingering`.
-pub(crate) fn router(app: App, lingering: Lingering) -> Router {
-    enveloped(models::routes(), lingering).with_state(app)
+/// The public API behind its guard. Bodies that nobody reads are read to their end by tasks of
+/// `lingering`; `cors` are the origins whose pages may call.
+pub(crate) fn router(app: App, guard: Guard, lingering: Lingering, cors: &[Origin]) -> Router {
+    enveloped(models::routes(), guard, lingering, cors).with_state(app)
 }
 
 /// Every route with and without `/v1`, and what no route answers.
-fn enveloped(routes: Router<App>, lingering: Lingering) -> Router<App> {
+fn enveloped(
+    routes: Router<App>,
+    guard: Guard,
+    lingering: Lingering,
+    cors: &[Origin],
+) -> Router<App> {
+    // The fallbacks stay outside: a wrong route or method is told so with any key and none.
+    let routes = routes.route_layer(middleware::from_fn_with_state(guard, guarded));
     Router::new()
         .merge(routes.clone())
         .nest("/v1", routes)
@@ -44,7 +57,29 @@ fn enveloped(routes: Router<App>, lingering: Lingering) -> Router<App> {
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             Error::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned() }
         })
+        .layer(option_layer(cors::layer(cors)))
         .layer(middleware::from_fn_with_state(lingering, envelope))
+}
+
+/// Refuses callers without a key, and bodies that are too large, too slow or too many.
+async fn guarded(
+    State(guard): State<Guard>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let principal = guard.principal(request.headers())?;
+    request.extensions_mut().insert(principal);
+    let (parts, body) = request.into_parts();
+    let (body, held) = guard.meter(body, Pace::Whole, 0, BoxError::from);
+    let response = next.run(Request::from_parts(parts, Body::new(body))).await;
+    // What the handler made of the body's bytes is gone with the handler.
+    drop(held);
+    Ok(response)
+}
+
+/// Lets a request in that the guard has let in.
+fn admit(app: &App, request: &Request) -> Result<Admission, Error> {
+    app.admit(timeout(request.headers()), principal(request.extensions()))
 }
 
 async fn envelope(State(lingering): State<Lingering>, request: Request, next: Next) -> Response {
@@ -107,6 +142,10 @@ impl IntoResponse for Error {
         let status = StatusCode::from_u16(wire.http).expect("the table holds HTTP statuses");
         let body = (status, [(CONTENT_TYPE, JSON)], body.to_string());
         let mut response = body.into_response();
+        if self.code() == ErrorCode::Unauthenticated {
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }

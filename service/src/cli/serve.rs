@@ -25,14 +25,15 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let Config { models, aliases, options, listen, shutdown_grace } = config;
+    let Config { models, aliases, options, listen, edge, limits, rates, shutdown_grace } = config;
     let mut signals = Signals::listen()?;
-    let server = Server::bind(listen).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let server = Server::bind(listen, edge).await;
+    let server = server.map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.addresses();
     tracing::info!(
         grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening"
     );
-    let app = App::new(aliases);
+    let app = App::limited(aliases, limits, rates);
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(app.clone(), stop.clone(), shutdown_grace));
     let loaded = tokio::select! {

@@ -2,6 +2,7 @@
 
 use super::score::{Done, Opening, Part, score};
 use super::{Latency, RerankResult, total_bytes};
+use crate::auth::Principal;
 use crate::error::Error;
 use futures::{Stream, StreamExt, stream};
 use reranker_engine::{Cuts, Engine};
@@ -21,6 +22,8 @@ pub struct StreamHeader {
     pub received: Instant,
     /// When the caller stops waiting for the answer.
     pub deadline: Option<Instant>,
+    /// Who calls.
+    pub principal: Principal,
 }
 
 /// What a stream answers.
@@ -53,30 +56,37 @@ pub struct StreamSummary {
     pub inference: Duration,
 }
 
+/// What a stream has brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) documents: usize,
+    /// See [`total_bytes`].
+    pub(crate) bytes: u64,
+}
+
 /// Scores the documents of a stream and gives `send` what is there, waiting until it is sent.
 ///
-/// The bytes of the whole stream are held to `max_bytes`. Dropping the future cancels what has not
+/// `charge` is asked about each message, with what has come and the message's own bytes, before it
+/// costs anything. Dropping the future cancels what has not
 /// run.
 pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
     engine: &Engine,
     encoders: &Semaphore,
     header: StreamHeader,
-    max_bytes: u64,
+    mut charge: impl FnMut(Received, u64) -> Result<(), Error>,
     documents: impl Stream<Item = Result<Vec<String>, Error>>,
     mut send: impl FnMut(StreamEvent) -> Sent,
 ) -> Result<(), Error> {
-    let StreamHeader { model: _, query, latency, received, deadline } = header;
-    let (mut bytes, mut count) = (0, 0);
+    let StreamHeader { model: _, query, latency, received, deadline, principal: _ } = header;
+    let mut so_far = Received::default();
     let parts = {
-        let (bytes, count, query) = (&mut bytes, &mut count, query.clone());
+        let (so_far, query) = (&mut so_far, query.clone());
         documents.flat_map(move |documents| {
             let documents = documents.and_then(|documents| {
-                *bytes += total_bytes(&query, &documents);
-                *count += documents.len() as u64;
-                if *bytes > max_bytes {
-                    let total_bytes = *bytes;
-                    return Err(Error::InputTooLarge { total_bytes, limit_bytes: max_bytes });
-                }
+                let bytes = total_bytes(&query, &documents);
+                so_far.documents += documents.len();
+                so_far.bytes += bytes;
+                charge(*so_far, bytes)?;
                 Ok(documents.into())
             });
             stream::iter(match documents {
@@ -94,8 +104,8 @@ pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
     let Done { latency, queue, inference, tokens } = done.await?;
     let summary = StreamSummary {
         model: engine.spec().name.clone().into_owned(),
-        documents: count,
-        total_bytes: bytes,
+        documents: so_far.documents as u64,
+        total_bytes: so_far.bytes,
         total_tokens: tokens,
         latency,
         e2e: received.elapsed(),

@@ -1,7 +1,7 @@
 //! `reranker.v1.Reranker`.
 
 use crate::api::convert::{self, RerankFields};
-use crate::api::{MAX_BODY_BYTES, catch_panic};
+use crate::api::{catch_panic, principal};
 use crate::app::{Admission, App};
 use crate::error::{Error, Violation};
 use crate::rerank::StreamEvent;
@@ -34,10 +34,12 @@ impl RerankerApi {
     ) -> InterceptedService<Refined, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone>
     {
         let gate = app.clone();
-        let server = RerankerServer::new(Self { app }).max_decoding_message_size(MAX_BODY_BYTES);
+        let limit = app.limits().body_bytes;
+        let server = RerankerServer::new(Self { app }).max_decoding_message_size(limit);
         let server = MapResponseLayer::new(refine as Refine).named_layer(server);
         InterceptedService::new(server, move |mut request: Request<()>| {
-            let admission = gate.admit(super::timeout(request.metadata()))?;
+            let timeout = super::timeout(request.metadata());
+            let admission = gate.admit(timeout, principal(request.extensions()))?;
             request.extensions_mut().insert(admission);
             Ok(request)
         })
@@ -93,8 +95,9 @@ async fn answer_stream(
     admission: Admission,
     answers: mpsc::Sender<Result<RerankStreamResponse, Status>>,
 ) {
+    let limit_bytes = app.limits().body_bytes;
     let run = async {
-        let first = messages.message().await.map_err(|status| unreadable(&status))?;
+        let first = messages.message().await.map_err(|status| broken(&status, limit_bytes))?;
         let Some(Message::Header(header)) = first.and_then(|first| first.message) else {
             return Err(Error::InvalidRequest(vec![convert::header_violation()]));
         };
@@ -108,7 +111,7 @@ async fn answer_stream(
             Ok(RerankStreamRequest { message: Some(Message::Header(_)) }) => {
                 Err(Error::InvalidRequest(vec![convert::header_violation()]))
             }
-            Err(status) => Err(unreadable(&status)),
+            Err(status) => Err(broken(&status, limit_bytes)),
         });
         let send = |event: StreamEvent| {
             let sent = answers.send(Ok(event.into()));
@@ -122,19 +125,25 @@ async fn answer_stream(
     }
 }
 
-/// A message that tonic could not read.
-fn unreadable(status: &Status) -> Error {
-    match status.code() {
-        Code::OutOfRange => Error::BodyTooLarge { limit_bytes: MAX_BODY_BYTES },
-        _ => Error::InvalidRequest(vec![Violation {
-            kind: "message_invalid",
-            location: Vec::new(),
-            message: "not a message of reranker.v1.Reranker",
-        }]),
+/// Why a stream's next message could not be read.
+fn broken(status: &Status, limit_bytes: usize) -> Error {
+    if status.code() == Code::OutOfRange {
+        Error::BodyTooLarge { limit_bytes }
+    } else {
+        unreadable()
     }
 }
 
-/// Gives the refusals that tonic makes before the handler runs the words and codes of ours.
+/// A message that does not parse.
+fn unreadable() -> Error {
+    Error::InvalidRequest(vec![Violation {
+        kind: "message_invalid",
+        location: Vec::new(),
+        message: "not a message of reranker.v1.Reranker",
+    }])
+}
+
+/// Gives a refusal that tonic makes before the handler runs the words and code of ours.
 ///
 /// tonic calls a message that does not parse INTERNAL; it is the caller's, as on HTTP.
 fn refine(response: http::Response<Body>) -> http::Response<Body> {
@@ -142,11 +151,8 @@ fn refine(response: http::Response<Body>) -> http::Response<Body> {
         return response;
     };
     // Ours carry details, if only the code.
-    let is_ours = !status.details().is_empty();
     match status.code() {
-        Code::OutOfRange | Code::Internal if !is_ours => {
-            Status::from(unreadable(status)).into_http()
-        }
+        Code::Internal if status.details().is_empty() => Status::from(unreadable()).into_http(),
         _ => response,
     }
 }

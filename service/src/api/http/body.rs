@@ -6,10 +6,8 @@
 
 mod json;
 
-use crate::api::MAX_BODY_BYTES;
 use crate::error::{Error, Location, Violation};
 use axum::body::{Body, Bytes};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use json::Json;
 use std::borrow::Cow;
@@ -23,7 +21,7 @@ const MAX_VIOLATIONS: usize = 100;
 /// Reads a JSON object and takes its fields with `take`.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`]; [`Error::InvalidRequest`] with all that is wrong.
+/// [`Error::InvalidRequest`] with all that is wrong; what the guard refuses.
 pub(super) async fn read<T: Send + 'static>(
     body: Body,
     take: fn(&mut Fields<'_>) -> T,
@@ -38,18 +36,15 @@ pub(super) async fn read<T: Send + 'static>(
 }
 
 async fn collect(mut body: Body) -> Result<Bytes, Error> {
-    let too_large = || Error::BodyTooLarge { limit_bytes: MAX_BODY_BYTES };
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
-    }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        // The client went away or broke the framing; few such clients read an answer.
-        let frame = frame.map_err(|_| Error::InvalidRequest(vec![json::invalid(bytes.len())]))?;
+        let frame = frame.map_err(|error| match error.into_inner().downcast() {
+            // The guard's: too large, too slow, too many.
+            Ok(refused) => *refused,
+            // The client went away or broke the framing; few such clients read an answer.
+            Err(_) => Error::InvalidRequest(vec![json::invalid(bytes.len())]),
+        })?;
         if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > MAX_BODY_BYTES {
-                return Err(too_large());
-            }
             bytes.extend_from_slice(data);
         }
     }

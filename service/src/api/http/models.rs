@@ -19,7 +19,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn rerank(State(app): State<App>, request: Request) -> Result<Response, Error> {
-    let admission = app.admit(super::timeout(request.headers()))?;
+    let admission = super::admit(&app, &request)?;
     let fields = body::read(request.into_body(), rerank_fields).await?;
     let response = app.rerank(fields.into_request(&admission)?).await?;
     Ok(json_response(StatusCode::OK, &RerankBody::from(&response)))

@@ -1,0 +1,350 @@
+//! Connections: accepted, counted, bounded in number, time and headers, and closed in good order.
+//!
+//! ```text
+//! accept ──> TLS handshake ──> first request's head ──> requests ──> GOAWAY or close
+//!            └── within the header timeout ──────────┘              └── age, shutdown
+//! ```
+
+use super::tls::Tls;
+use super::wire::{Begun, Wire};
+use super::{ConnectionLimits, Ended};
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// How long a connection of HTTP/1.1 may be idle, or take for the head of another request: longer
+/// than the 60 s of the usual load balancers, which must be the ones to close.
+const IDLE: Duration = Duration::from_secs(75);
+/// How often a silent client of HTTP/2 is asked whether it is still there.
+const DEAD_PEER: Duration = Duration::from_secs(30);
+/// How long it has to answer.
+const DEAD_PEER_ANSWER: Duration = Duration::from_secs(20);
+/// Requests at a time on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 1_000;
+/// Requests that a client has reset before they were looked at; more end the connection. Honest
+/// clients reset after a timeout, not thousands at once.
+const MAX_PENDING_RESETS: usize = 100;
+/// Requests that the server has reset because the client broke the protocol, as above.
+const MAX_ERROR_RESETS: usize = 100;
+/// Time that requests have to finish on a connection that has come to its age.
+const AGE_GRACE: Duration = Duration::from_mins(10);
+/// Pauses after a failed accept, from the first to the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Between two lines in the log about connections that were not taken.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// The public HTTP API.
+    Http,
+    /// Probes and metrics.
+    Admin,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "gRPC",
+            Self::Http => "HTTP",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// How many connections are open. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    grpc: AtomicU64,
+    http: AtomicU64,
+    admin: AtomicU64,
+}
+
+impl Connections {
+    /// Connections that are accepted and not closed, TLS handshakes included.
+    pub fn open(&self, protocol: Protocol) -> u64 {
+        self.count(protocol).load(Ordering::Relaxed)
+    }
+
+    fn count(&self, protocol: Protocol) -> &AtomicU64 {
+        match protocol {
+            Protocol::Grpc => &self.0.grpc,
+            Protocol::Http => &self.0.http,
+            Protocol::Admin => &self.0.admin,
+        }
+    }
+
+    fn enter(&self, protocol: Protocol) -> Open {
+        self.count(protocol).fetch_add(1, Ordering::Relaxed);
+        Open { connections: self.clone(), protocol }
+    }
+}
+
+/// One open connection.
+struct Open {
+    connections: Connections,
+    protocol: Protocol,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.count(self.protocol).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A bound socket and how its connections are treated.
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) protocol: Protocol,
+    pub(super) limits: ConnectionLimits,
+    pub(super) tls: Option<watch::Receiver<Arc<Tls>>>,
+    pub(super) connections: Connections,
+}
+
+impl Listener {
+    /// Serves until `close`, then takes no more connections and returns once those there are closed:
+    /// each after the requests that it is working on.
+    pub(super) async fn serve(self, router: Router, close: CancellationToken) -> Ended {
+        let Self { socket, protocol, limits, tls, connections } = self;
+        let server =
+            Server { protocol, limits, tls, router, close, builder: builder(protocol, limits) };
+        let server = Arc::new(server);
+        let mut tasks = JoinSet::new();
+        let mut trouble = Trouble::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                Some(_) = tasks.join_next() => continue,
+                () = server.close.cancelled() => break,
+            };
+            // Those that have ended do not count.
+            while tasks.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, peer)) if tasks.len() < limits.connections => {
+                    trouble.pause = None;
+                    let open = connections.enter(protocol);
+                    let server = Arc::clone(&server);
+                    tasks.spawn(async move {
+                        server.connection(stream, peer).await;
+                        drop(open);
+                    });
+                }
+                Ok((stream, _)) => {
+                    drop(stream);
+                    trouble.full(protocol, limits.connections, Instant::now());
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    let pause = trouble.failed(protocol, &error, Instant::now());
+                    let pause = tokio::time::sleep(pause);
+                    if server.close.run_until_cancelled(pause).await.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        // The system refuses new connections from here on.
+        drop(socket);
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// The connection is gone already; the next one may be well.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Connections that are not taken: said in the log now and then, not for each.
+#[derive(Default)]
+struct Trouble {
+    said: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+impl Trouble {
+    /// Whether it is time to say something.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let is_news = self.said.is_none_or(|said| now.duration_since(said) > SILENCE);
+        if is_news {
+            self.said = Some(now);
+        }
+        is_news
+    }
+
+    fn full(&mut self, protocol: Protocol, limit: usize, now: Instant) {
+        if self.is_news(now) {
+            tracing::warn!(%protocol, limit, "too many connections: new ones are closed");
+        }
+    }
+
+    /// How long to wait: the system is out of descriptors or memory, and trying on would not help.
+    fn failed(&mut self, protocol: Protocol, error: &io::Error, now: Instant) -> Duration {
+        if self.is_news(now) {
+            tracing::error!(%protocol, %error, "cannot accept connections: trying on");
+        }
+        let (first, longest) = PAUSES;
+        let pause = self.pause.map_or(first, |pause| (pause * 2).min(longest));
+        self.pause = Some(pause);
+        pause
+    }
+}
+
+fn builder(protocol: Protocol, limits: ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    if protocol == Protocol::Grpc {
+        builder = builder.http2_only();
+    }
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE.max(limits.header_timeout))
+        .max_buf_size(limits.header_bytes as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits.header_bytes)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .keep_alive_interval(DEAD_PEER)
+        .keep_alive_timeout(DEAD_PEER_ANSWER);
+    builder
+}
+
+/// What the connections of a listener share.
+struct Server {
+    protocol: Protocol,
+    limits: ConnectionLimits,
+    tls: Option<watch::Receiver<Arc<Tls>>>,
+    router: Router,
+    close: CancellationToken,
+    builder: Builder<TokioExecutor>,
+}
+
+impl Server {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        // Answers are small and whole: waiting for more to send only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let begin_by = Instant::now() + self.limits.header_timeout;
+        let Some(tls) = &self.tls else {
+            return self.requests(stream, peer, begin_by).await;
+        };
+        let config = tls.borrow().of(self.protocol);
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = tokio::time::timeout_at(begin_by, handshake);
+        match self.close.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.requests(stream, peer, begin_by).await,
+            Some(Ok(Err(error))) => tracing::debug!(%peer, %error, "no TLS handshake"),
+            Some(Err(_)) => tracing::debug!(%peer, "the TLS handshake took too long"),
+            None => {}
+        }
+    }
+
+    async fn requests<I>(&self, io: I, peer: SocketAddr, begin_by: Instant)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let begun = Begun::default();
+        let io = TokioIo::new(Wire::new(io, begun.clone(), self.limits.body_timeout));
+        let service = self.router.clone().map_request({
+            let begun = begun.clone();
+            move |request: http::Request<Incoming>| {
+                begun.set();
+                request.map(Body::new)
+            }
+        });
+        let service = TowerToHyperService::new(service);
+        let mut connection = pin!(self.builder.serve_connection(io, service));
+        let mut begin = pin!(tokio::time::sleep_until(begin_by));
+        let age = self.age(peer);
+        let has_age = age.is_some();
+        let mut age = pin!(tokio::time::sleep(age.unwrap_or_default()));
+        let (mut is_new, mut is_old, mut is_closing) = (true, false, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%peer, error, "connection failed");
+                    }
+                    return;
+                }
+                () = &mut begin, if is_new => {
+                    if !begun.is_set() {
+                        tracing::debug!(%peer, "no request in time");
+                        return;
+                    }
+                    is_new = false;
+                }
+                () = &mut age, if has_age => {
+                    if is_old {
+                        tracing::debug!(%peer, "requests outlived their connection");
+                        return;
+                    }
+                    is_old = true;
+                    connection.as_mut().graceful_shutdown();
+                    age.as_mut().reset(Instant::now() + AGE_GRACE);
+                }
+                () = self.close.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// The age at which this connection is closed: within a tenth of the configured one, so that
+    /// clients that came together do not come back together.
+    fn age(&self, peer: SocketAddr) -> Option<Duration> {
+        let age = self.limits.age.filter(|_| self.protocol != Protocol::Admin)?;
+        let random = RandomState::new().hash_one(peer) as f64 / u64::MAX as f64;
+        Some(age.mul_f64(0.9 + 0.2 * random))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log that fills the disk, or a loop that burns a core, while descriptors are short.
+    #[test]
+    fn pauses_grow_and_the_log_stays_short() {
+        let mut trouble = Trouble::default();
+        let error = io::Error::from_raw_os_error(24);
+        assert!(!is_of_the_client(&error));
+        let now = Instant::now();
+        let mut pause = || trouble.failed(Protocol::Http, &error, now).as_millis();
+        let pauses: Vec<_> = (0..8).map(|_| pause()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1_000, 1_000]);
+        assert!(!trouble.is_news(now + SILENCE));
+        assert!(trouble.is_news(now + SILENCE + Duration::from_secs(1)));
+    }
+}
