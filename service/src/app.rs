@@ -5,6 +5,7 @@
 
 use crate::auth::Principal;
 use crate::error::Error;
+use crate::metrics::{self, Metrics, ModelFigures, Work};
 use crate::rate_limit::{Charge, RateLimiter, Rates};
 use crate::rerank::{
     self, Latency, MAX_TOTAL_BYTES, Received, RerankRequest, RerankResponse, StreamEvent,
@@ -33,6 +34,10 @@ struct Inner {
     in_flight: TaskTracker,
     /// One turn a core: text becomes tokens no faster with more.
     encoders: Semaphore,
+    metrics: Metrics,
+    /// The models that are being loaded or are there.
+    announced: OnceLock<Vec<String>>,
+    configuration: OnceLock<String>,
 }
 
 /// Another name for a loaded model.
@@ -121,7 +126,51 @@ impl App {
             encoders: Semaphore::new(
                 std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             ),
+            metrics: Metrics::default(),
+            announced: OnceLock::new(),
+            configuration: OnceLock::new(),
         }))
+    }
+
+    /// Tells who watches the service which models are on their way; the first call counts.
+    pub fn announce_models(&self, names: Vec<String>) {
+        self.0.announced.get_or_init(|| names);
+    }
+
+    /// Keeps the effective configuration, as JSON and without secrets, for those who ask; the first
+    /// call counts.
+    pub fn set_configuration(&self, json: String) {
+        self.0.configuration.get_or_init(|| json);
+    }
+
+    /// The effective configuration as JSON, if it is known.
+    pub(crate) fn configuration(&self) -> Option<&str> {
+        self.0.configuration.get().map(String::as_str)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The loaded models with what their engines say now.
+    pub(crate) fn figures(&self) -> Vec<ModelFigures> {
+        self.models().iter().map(ModelFigures::of).collect()
+    }
+
+    /// All metrics as OpenMetrics text, with the open connections by protocol.
+    pub(crate) fn scrape(
+        &self,
+        connections: &[(&'static str, u64)],
+    ) -> Result<String, std::fmt::Error> {
+        let figures = self.figures();
+        let models = self.0.announced.get().map_or(&[] as &[String], Vec::as_slice);
+        let state = match *self.0.stage.borrow() {
+            Stage::Loading => "loading",
+            Stage::Ready => "ready",
+            Stage::Draining => "draining",
+        };
+        self.0.metrics.encode(&figures, models, state, connections)
     }
 
     /// Gives the service its models, the default first, and opens the gate.
@@ -130,6 +179,7 @@ impl App {
     /// If there is no model, or the service has its models already.
     pub fn serve_models(&self, models: Vec<Engine>) {
         assert!(!models.is_empty(), "a service has a default model");
+        self.announce_models(models.iter().map(|model| model.spec().name.to_string()).collect());
         assert!(self.0.models.set(models).is_ok(), "models are loaded once");
         self.open();
     }
@@ -215,7 +265,20 @@ impl App {
         let charge = Charge { bytes: total_bytes(&request.query, &request.documents), requests: 1 };
         let class = self.charge(&request.principal, request.latency, charge)?;
         request.latency = request.latency.or((class == Latency::Slow).then_some(class));
-        rerank::rerank(&engine, &self.0.encoders, request).await
+        metrics::note_model(&engine.spec().name);
+        metrics::note_class(class);
+        let documents = request.documents.len() as u64;
+        let response = rerank::rerank(&engine, &self.0.encoders, request).await?;
+        metrics::note_class(response.latency);
+        self.0.metrics.worked(Work {
+            model: &response.model,
+            class: response.latency,
+            documents,
+            tokens: response.total_tokens,
+            queue: response.queue,
+            inference: response.inference,
+        });
+        Ok(response)
     }
 
     /// Scores the documents of a stream with the model that its header names, and gives `send` the
@@ -227,7 +290,7 @@ impl App {
         &self,
         mut header: StreamHeader,
         documents: impl Stream<Item = Result<Vec<String>, Error>>,
-        send: impl FnMut(StreamEvent) -> Sent,
+        mut send: impl FnMut(StreamEvent) -> Sent,
     ) -> Result<(), Error> {
         let engine = self.model(header.model.as_deref())?.clone();
         let principal = header.principal.clone();
@@ -237,6 +300,22 @@ impl App {
         let charge = |received: Received, bytes| {
             self.0.limits.check(received.documents, received.bytes)?;
             self.charge(&principal, Some(class), Charge { bytes, requests: 0 }).map(drop)
+        };
+        metrics::note_model(&engine.spec().name);
+        metrics::note_class(class);
+        let send = |event: StreamEvent| {
+            if let StreamEvent::Summary(summary) = &event {
+                metrics::note_class(summary.latency);
+                self.0.metrics.worked(Work {
+                    model: &summary.model,
+                    class: summary.latency,
+                    documents: summary.documents,
+                    tokens: summary.total_tokens,
+                    queue: summary.queue,
+                    inference: summary.inference,
+                });
+            }
+            send(event)
         };
         rerank::rerank_stream(&engine, &self.0.encoders, header, charge, documents, send).await
     }
@@ -254,7 +333,8 @@ impl App {
         rates.check(principal, latency, charge, Instant::now())
     }
 
-    fn models(&self) -> &[Engine] {
+    /// The loaded models, the default first.
+    pub(crate) fn models(&self) -> &[Engine] {
         self.0.models.get().map_or(&[], Vec::as_slice)
     }
 

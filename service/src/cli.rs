@@ -10,9 +10,9 @@ mod rerank;
 mod serve;
 mod verify;
 
-use crate::config::{LogFormat, ModelChoice};
+use crate::config::{self, LogFormat, ModelChoice};
 use crate::telemetry;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use reranker_engine::{Engine, EngineOptions, LoadError};
 use std::io;
 use std::process::ExitCode;
@@ -65,8 +65,12 @@ impl From<io::Error> for Failure {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli.command, matches))
+    });
+    let (command, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Nothing is left to tell somebody whose terminal is gone.
             let _ = error.print();
@@ -74,7 +78,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match command {
-        Command::Serve(args) => serve::run(*args),
+        Command::Serve(args) => serve::run(*args, &effective_flags("serve", &matches)),
         Command::Rerank(args) => rerank::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -88,6 +92,13 @@ pub fn main() -> ExitCode {
     };
     eprintln!("error: {message}");
     ExitCode::from(code)
+}
+
+/// The flags of a subcommand that was given, see [`config::effective`].
+fn effective_flags(name: &str, matches: &ArgMatches) -> serde_json::Value {
+    let command = Cli::command();
+    let flags = command.find_subcommand(name).zip(matches.subcommand_matches(name));
+    flags.map_or_else(Default::default, |(command, matches)| config::effective(command, matches))
 }
 
 /// Loads a model for a one-shot command, with progress on standard error.
@@ -108,7 +119,6 @@ fn load_model(choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, L
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     /// `--help` would panic for the user who needs it.
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! A flag's documentation is `--help` and the manual; every flag is an environment variable too.
 
+mod effective;
 mod limits;
 mod security;
+mod traces;
 
 use crate::app::{Alias, RequestLimits};
 use crate::rate_limit::Rates;
@@ -18,6 +20,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use effective::effective;
+pub use traces::{TraceProtocol, Traces};
 
 /// A model to load.
 #[derive(Clone, Debug)]

@@ -176,6 +176,17 @@ impl Error {
         }
     }
 
+    /// Why the service turned away a request that is well formed, in one word for metrics; none if
+    /// the request itself is at fault, or the service broke.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::RateLimited { .. } => Some("rate_limit"),
+            Self::Loading => Some("loading"),
+            Self::Draining => Some("draining"),
+            other => other.code().refusal(),
+        }
+    }
+
     /// An internal error from a caught panic.
     pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
         let text = payload
@@ -223,6 +234,54 @@ pub struct Wire {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::InvalidRequest,
+        Self::LimitExceeded,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::PayloadTooLarge,
+        Self::BodyTimeout,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::DeadlineExceeded,
+        Self::Internal,
+    ];
+
+    /// The code in logs and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// As [`Error::refusal`], where only the code is known.
+    pub(crate) const fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Overloaded => Some("overloaded"),
+            Self::Unavailable => Some("unavailable"),
+            Self::DeadlineExceeded => Some("deadline"),
+            Self::Unauthenticated => Some("unauthenticated"),
+            Self::PermissionDenied => Some("permission_denied"),
+            _ => None,
+        }
+    }
+
     /// The one table from errors to protocols.
     pub const fn wire(self) -> Wire {
         let (grpc, http, retry) = match self {

@@ -6,11 +6,14 @@
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
 //!                    └─> auth, rate_limit: who calls, how much they may
 //! error: a leaf, open to all.   config: main, cli, telemetry only.
+//! app owns metrics; api, through its layers, counts in them.
 //!
 //! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server, cli/bench/grpc
 //!               axum                           api/http, server
 //!               clap, std::env                 config, cli, main
 //!               reqwest                        cli/bench/http
+//!               opentelemetry                  telemetry
+//!               prometheus_client              metrics
 //! ```
 //!
 //! Invariants
@@ -30,6 +33,7 @@ pub mod config;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod metrics;
 pub mod rate_limit;
 pub mod rerank;
 pub mod server;

@@ -212,8 +212,9 @@ impl Server {
         listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, close.clone()));
         let router = http::router(app.clone(), guard, lingering.clone(), &cors);
         listeners.spawn(listener(http, Protocol::Http).serve(router, close.clone()));
-        let router = admin::router(app.clone());
+        let router = admin::router(app.clone(), connections.clone());
         background.spawn(listener(admin, Protocol::Admin).serve(router, close.child_token()));
+        background.spawn(admin::sample_load(app.clone()));
         for reload in reloads {
             background.spawn(reload.run());
         }

@@ -37,6 +37,12 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
     ("tower_http", &["service/src/api/http"]),
     ("sha2", &["service/src/auth.rs", "service/src/server"]),
     ("clap", &["service/src/cli", "service/src/config"]),
+    ("opentelemetry", &["service/src/telemetry"]),
+    ("opentelemetry_sdk", &["service/src/telemetry"]),
+    ("opentelemetry_otlp", &["service/src/telemetry"]),
+    ("tracing_opentelemetry", &["service/src/telemetry"]),
+    ("prometheus_client", &["service/src/metrics"]),
+    ("prost", &["service/src/api/", "tests/"]),
     ("indicatif", &["service/src/cli/"]),
 ];
 

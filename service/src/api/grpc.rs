@@ -1,9 +1,11 @@
 //! gRPC: the same use-cases and errors as HTTP, as `google.rpc.Status`.
 
 pub(crate) mod fuzzing;
+pub(crate) mod observe;
 pub(crate) mod reranker;
 
 use crate::error::{Error, Violation};
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -22,7 +24,9 @@ impl From<Error> for Status {
             details.set_retry_info(Some(Duration::from_secs(seconds)));
         }
         let code = Code::from_i32(error.code().wire().grpc);
-        Status::with_error_details(code, error.to_string(), details)
+        let mut status = Status::with_error_details(code, error.to_string(), details);
+        status.set_source(Arc::new(error));
+        status
     }
 }
 

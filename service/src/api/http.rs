@@ -1,7 +1,7 @@
 //! HTTP: the hosted API's routes, errors and headers.
 //!
-//! Every answer passes [`envelope`]: it has a request id, and a panic becomes a 500. The routes by
-//! resource are in the modules below.
+//! Every answer passes [`envelope`]: it has a request id, it is counted, logged and traced, and a
+//! panic becomes a 500. The routes by resource are in the modules below.
 
 mod body;
 mod cors;
@@ -13,8 +13,10 @@ use crate::api::guard::{Guard, Pace};
 use crate::api::{catch_panic, principal};
 use crate::app::{Admission, App};
 use crate::error::{Error, ErrorCode, Location, Violation};
+use crate::metrics::{Exchange, Outcome, Protocol};
+use crate::telemetry::{self, REQUEST_ID};
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -23,27 +25,27 @@ use axum::{BoxError, Router};
 use linger::Linger;
 use serde::Serialize;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tower::util::option_layer;
-use tracing::Instrument;
-use uuid::Uuid;
+use tracing::{Instrument, Span};
 
 pub use cors::Origin;
 pub(crate) use linger::Lingering;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The public API behind its guard. Bodies that nobody reads are read to their end by tasks of
 /// `lingering`; `cors` are the origins whose pages may call.
 pub(crate) fn router(app: App, guard: Guard, lingering: Lingering, cors: &[Origin]) -> Router {
-    enveloped(models::routes(), guard, lingering, cors).with_state(app)
+    enveloped(models::routes(), app.clone(), guard, lingering, cors).with_state(app)
 }
 
 /// Every route with and without `/v1`, and what no route answers.
 fn enveloped(
     routes: Router<App>,
+    app: App,
     guard: Guard,
     lingering: Lingering,
     cors: &[Origin],
@@ -58,7 +60,7 @@ fn enveloped(
             Error::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned() }
         })
         .layer(option_layer(cors::layer(cors)))
-        .layer(middleware::from_fn_with_state(lingering, envelope))
+        .layer(middleware::from_fn_with_state((app, lingering), envelope))
 }
 
 /// Refuses callers without a key, and bodies that are too large, too slow or too many.
@@ -82,27 +84,67 @@ fn admit(app: &App, request: &Request) -> Result<Admission, Error> {
     app.admit(timeout(request.headers()), principal(request.extensions()))
 }
 
-async fn envelope(State(lingering): State<Lingering>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = Uuid::new_v4();
-    let span =
-        tracing::info_span!("http", %id, method = %request.method(), path = request.uri().path());
+async fn envelope(
+    State((app, lingering)): State<(App, Lingering)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let id = telemetry::request_id(request.headers());
+    let span = request_span(&request, &id, route.as_deref());
     let is_post = request.method() == Method::POST;
+    let exchange = Exchange::begin(app, Protocol::Http, route, None);
     let request = request.map(|body| Linger::wrap(body, lingering));
     let mut response = async {
-        let response = catch_panic(async { Ok(next.run(request).await) }).await.into_response();
-        tracing::debug!(status = response.status().as_u16(), elapsed = ?started.elapsed(), "answered");
+        let handler = exchange.run(next.run(request));
+        let response = catch_panic(async { Ok(handler.await) }).await.into_response();
+        let status = response.status().as_u16();
+        let outcome = match response.extensions().get::<Arc<Error>>() {
+            Some(error) => Outcome::from(&**error),
+            None => Outcome::of_http(status),
+        };
+        let span = tracing::Span::current();
+        telemetry::set_attribute(&span, "http.response.status_code", i64::from(status));
+        if status >= 500 {
+            telemetry::set_failed(&span, outcome.word());
+        }
+        exchange.end(outcome);
         response
     }
     .instrument(span)
     .await;
     let headers = response.headers_mut();
-    let id = HeaderValue::try_from(id.to_string()).expect("a UUID is ASCII");
     headers.insert(REQUEST_ID, id);
     if is_post {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
     response
+}
+
+/// Names and attributes after OpenTelemetry's conventions for HTTP servers. The span is an error's so
+/// that no log filter takes the request's id from the lines within.
+fn request_span(request: &Request, id: &HeaderValue, route: Option<&str>) -> Span {
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "_OTHER",
+    };
+    let span = tracing::error_span!(
+        "http",
+        request_id = id.to_str().unwrap_or_default(),
+        trace_id = tracing::field::Empty,
+        http.request.method = method,
+        url.path = request.uri().path(),
+        otel.kind = "server",
+    );
+    telemetry::continue_trace(&span, request.headers());
+    match route {
+        Some(route) => {
+            telemetry::set_name(&span, format!("{method} {route}"));
+            telemetry::set_attribute(&span, "http.route", route.to_owned());
+        }
+        None => telemetry::set_name(&span, method.to_owned()),
+    }
+    span
 }
 
 /// The time that the official clients say they wait: Python in the first of these headers, Node in the
@@ -152,6 +194,7 @@ impl IntoResponse for Error {
         if !wire.retry {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

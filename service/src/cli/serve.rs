@@ -2,7 +2,7 @@
 
 use super::{Failure, load_model};
 use crate::app::App;
-use crate::config::{Config, ModelChoice, ServeArgs};
+use crate::config::{Config, ModelChoice, ServeArgs, Traces};
 use crate::server::{ServeError, Server};
 use crate::telemetry;
 use reranker_engine::{Engine, EngineOptions};
@@ -13,20 +13,39 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(super) fn run(args: ServeArgs, flags: &serde_json::Value) -> Result<(), Failure> {
     let log_format = args.log_format;
     let config = Config::try_from(args).map_err(Failure::Usage)?;
-    telemetry::init(log_format);
+    let traces = Traces::from_env().map_err(Failure::Usage)?;
+    let protocol = traces.as_ref().map(|traces| traces.protocol.name());
+    let told = serde_json::json!({"flags": flags, "traces": protocol});
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(async {
+        let export = telemetry::start(log_format, traces).map_err(Failure::Usage)?;
+        let mut signals = Signals::listen()?;
+        let grace = config.shutdown_grace;
+        let served = serve(config, told.to_string(), &mut signals).await;
+        if let Some(export) = export {
+            let limit = signals.left_of(grace).min(FLUSH);
+            let flushed = tokio::task::spawn_blocking(move || export.end(limit));
+            tokio::select! {
+                // A panic has been reported where it happened.
+                _ = flushed => {}
+                () = signals.next() => {}
+            }
+        }
+        served
+    });
     // What still runs has had its grace.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+/// Longest time for the last traces: a collector that is away must not hold a rollout.
+const FLUSH: Duration = Duration::from_secs(5);
+
+async fn serve(config: Config, told: String, signals: &mut Signals) -> Result<(), Failure> {
     let Config { models, aliases, options, listen, edge, limits, rates, shutdown_grace } = config;
-    let mut signals = Signals::listen()?;
     let server = Server::bind(listen, edge).await;
     let server = server.map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.addresses();
@@ -34,6 +53,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening"
     );
     let app = App::limited(aliases, limits, rates);
+    app.set_configuration(told);
+    app.announce_models(models.iter().map(|model| model.spec.name.to_string()).collect());
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(app.clone(), stop.clone(), shutdown_grace));
     let loaded = tokio::select! {
@@ -119,6 +140,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     last: Option<Instant>,
+    /// When the first one came; the grace counts from there.
+    first: Option<Instant>,
 }
 
 impl Signals {
@@ -127,7 +150,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             last: None,
+            first: None,
         })
+    }
+
+    /// What is left of the grace: all of it without a signal, nothing after a second one.
+    fn left_of(&self, grace: Duration) -> Duration {
+        match self.first {
+            None => grace,
+            Some(first) if self.last == Some(first) => grace.saturating_sub(first.elapsed()),
+            Some(_) => Duration::ZERO,
+        }
     }
 
     /// SIGTERM or SIGINT.
@@ -141,6 +174,7 @@ impl Signals {
             if self.last.is_none_or(|last| now.duration_since(last) > SAME_SIGNAL) {
                 tracing::info!("{name} received");
                 self.last = Some(now);
+                self.first.get_or_insert(now);
                 return;
             }
         }

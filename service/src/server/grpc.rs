@@ -1,6 +1,7 @@
 //! The gRPC listener's routes, their guard, and the health that follows the service's stage.
 
 use super::Ended;
+use crate::api::grpc::observe::Observe;
 use crate::api::grpc::reranker::RerankerApi;
 use crate::api::guard::{Guard, Held, Pace};
 use crate::app::{App, Stage};
@@ -49,6 +50,7 @@ pub(super) async fn router(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were compiled together");
+    let observe = Observe::new(app.clone(), &DESCRIPTORS);
     let guarded = |needs_key| Guarded { inner: (), guard: guard.clone(), needs_key };
     Routes::default()
         // Probes have no key.
@@ -57,7 +59,15 @@ pub(super) async fn router(
         .add_service(guarded(true).around(RerankerApi::service(app)))
         .prepare()
         .into_axum_router()
+        .layer(observe)
 }
+
+/// All that the gRPC listener serves.
+const DESCRIPTORS: [&[u8]; 3] = [
+    reranker_proto::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+];
 
 async fn report(reporter: &HealthReporter, stage: Stage) {
     let status = match stage {

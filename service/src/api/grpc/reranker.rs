@@ -4,6 +4,7 @@ use crate::api::convert::{self, RerankFields};
 use crate::api::{catch_panic, principal};
 use crate::app::{Admission, App};
 use crate::error::{Error, Violation};
+use crate::metrics;
 use crate::rerank::StreamEvent;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -76,7 +77,7 @@ impl Reranker for RerankerApi {
         let (sender, answers) = mpsc::channel(ANSWERS);
         let call = answer_stream(self.app.clone(), request.into_inner(), admission, sender);
         // The call ends when the client goes away and its stream is dropped.
-        let call = AbortOnDropHandle::new(tokio::spawn(call.in_current_span()));
+        let call = AbortOnDropHandle::new(tokio::spawn(metrics::carried(call.in_current_span())));
         let answers = stream::unfold((answers, call), async |(mut answers, call)| {
             let answer = answers.recv().await?;
             Some((answer, (answers, call)))

@@ -22,6 +22,7 @@ const MAX_VIOLATIONS: usize = 100;
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] with all that is wrong; what the guard refuses.
+#[tracing::instrument(name = "parse", skip_all)]
 pub(super) async fn read<T: Send + 'static>(
     body: Body,
     take: fn(&mut Fields<'_>) -> T,

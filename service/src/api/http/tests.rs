@@ -14,8 +14,9 @@ async fn call(request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Str
         Error::Overloaded { bound: Bound::Memory, retry_after: Duration::from_millis(2_500) }
     };
     let routes = Router::new().route("/broken", post(broken)).route("/busy", post(overloaded));
-    let router = enveloped(routes, Guard::open(), Lingering::default(), &[]);
-    let router = router.with_state(App::new(Vec::new()));
+    let app = App::new(Vec::new());
+    let router = enveloped(routes, app.clone(), Guard::open(), Lingering::default(), &[]);
+    let router = router.with_state(app);
     let response = router.oneshot(request).await.expect("a router answers");
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("the body is in memory");
