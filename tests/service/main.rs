@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod compat;
 mod deadlines;
 mod faults;
 mod fuzz_corpus;

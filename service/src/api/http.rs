@@ -4,6 +4,7 @@
 //! panic becomes a 500. The routes by resource are in the modules below.
 
 mod body;
+mod compat;
 mod cors;
 pub(crate) mod fuzzing;
 mod linger;
@@ -39,10 +40,16 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The public API behind its guard. Bodies that nobody reads are read to their end by tasks of
 /// `lingering`; `cors` are the origins whose pages may call.
 pub(crate) fn router(app: App, guard: Guard, lingering: Lingering, cors: &[Origin]) -> Router {
-    enveloped(models::routes(), app.clone(), guard, lingering, cors).with_state(app)
+    let routes = versioned(models::routes()).merge(compat::routes());
+    enveloped(routes, app.clone(), guard, lingering, cors).with_state(app)
 }
 
-/// Every route with and without `/v1`, and what no route answers.
+/// Every route with and without `/v1`.
+fn versioned(routes: Router<App>) -> Router<App> {
+    Router::new().merge(routes.clone()).nest("/v1", routes)
+}
+
+/// The routes in what every answer has, and what no route answers.
 fn enveloped(
     routes: Router<App>,
     app: App,
@@ -50,11 +57,9 @@ fn enveloped(
     lingering: Lingering,
     cors: &[Origin],
 ) -> Router<App> {
-    // The fallbacks stay outside: a wrong route or method is told so with any key and none.
-    let routes = routes.route_layer(middleware::from_fn_with_state(guard, guarded));
-    Router::new()
-        .merge(routes.clone())
-        .nest("/v1", routes)
+    routes
+        // The fallbacks stay outside: a wrong route or method is told so with any key and none.
+        .route_layer(middleware::from_fn_with_state(guard, guarded))
         .fallback(|uri: Uri| async move { Error::RouteNotFound { path: uri.path().to_owned() } })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             Error::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned() }
@@ -169,34 +174,38 @@ fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if let Self::Internal { cause } = &self {
-            tracing::error!(cause, "request failed");
-        }
-        let wire = self.code().wire();
-        let message = self.to_string();
-        let body = match &self {
-            Self::InvalidRequest(violations) => {
-                let detail: Vec<_> = violations.iter().map(violation_json).collect();
-                json!({"detail": detail, "message": message})
-            }
-            _ => json!({"detail": message, "message": message}),
-        };
-        let status = StatusCode::from_u16(wire.http).expect("the table holds HTTP statuses");
-        let body = (status, [(CONTENT_TYPE, JSON)], body.to_string());
-        let mut response = body.into_response();
-        if self.code() == ErrorCode::Unauthenticated {
-            let challenge = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        if !wire.retry {
-            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        }
-        response.extensions_mut().insert(Arc::new(self));
-        response
+        error_response(self, |_| {})
     }
+}
+
+/// An error's answer; `extend` may add to its body.
+fn error_response(error: Error, extend: impl FnOnce(&mut serde_json::Value)) -> Response {
+    if let Error::Internal { cause } = &error {
+        tracing::error!(cause, "request failed");
+    }
+    let wire = error.code().wire();
+    let message = error.to_string();
+    let mut body = match &error {
+        Error::InvalidRequest(violations) => {
+            let detail: Vec<_> = violations.iter().map(violation_json).collect();
+            json!({"detail": detail, "message": message})
+        }
+        _ => json!({"detail": message, "message": message}),
+    };
+    extend(&mut body);
+    let status = StatusCode::from_u16(wire.http).expect("the table holds HTTP statuses");
+    let mut response = (status, [(CONTENT_TYPE, JSON)], body.to_string()).into_response();
+    if error.code() == ErrorCode::Unauthenticated {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    if !wire.retry {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response.extensions_mut().insert(Arc::new(error));
+    response
 }
 
 fn violation_json(violation: &Violation) -> serde_json::Value {

@@ -15,7 +15,8 @@ async fn call(request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Str
     };
     let routes = Router::new().route("/broken", post(broken)).route("/busy", post(overloaded));
     let app = App::new(Vec::new());
-    let router = enveloped(routes, app.clone(), Guard::open(), Lingering::default(), &[]);
+    let (guard, lingering) = (Guard::open(), Lingering::default());
+    let router = enveloped(versioned(routes), app.clone(), guard, lingering, &[]);
     let router = router.with_state(app);
     let response = router.oneshot(request).await.expect("a router answers");
     let (parts, body) = response.into_parts();

@@ -7,9 +7,9 @@ use std::fmt;
 
 /// A JSON value; strings without escapes are slices of the text.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json<'a> {
+pub(in crate::api::http) enum Json<'a> {
     Null,
-    Bool,
+    Bool(bool),
     /// Integers past `i64` give the end they are past.
     Integer(i64),
     Float(f64),
@@ -67,8 +67,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
