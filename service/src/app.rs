@@ -6,6 +6,7 @@
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::metrics::{self, Metrics, ModelFigures, Work};
+use crate::mock;
 use crate::rate_limit::{Charge, RateLimiter, Rates};
 use crate::rerank::{
     self, Latency, MAX_TOTAL_BYTES, Received, RerankRequest, RerankResponse, StreamEvent,
@@ -26,6 +27,8 @@ pub struct App(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Answers are canned; there are no models.
+    mock: bool,
     aliases: Vec<Alias>,
     limits: RequestLimits,
     rates: Mutex<RateLimiter>,
@@ -116,7 +119,21 @@ impl App {
 
     /// A service without models yet that refuses what is over these limits.
     pub fn limited(aliases: Vec<Alias>, limits: RequestLimits, rates: Rates) -> Self {
+        Self::with(aliases, limits, rates, false)
+    }
+
+    /// A service that answers everything with what is canned, ready at once; of the limits only that
+    /// of the raw request holds.
+    pub fn mock(limits: RequestLimits) -> Self {
+        let limits = RequestLimits { bytes: u64::MAX, documents: None, ..limits };
+        let app = Self::with(Vec::new(), limits, Rates::default(), true);
+        app.open();
+        app
+    }
+
+    fn with(aliases: Vec<Alias>, limits: RequestLimits, rates: Rates, mock: bool) -> Self {
         Self(Arc::new(Inner {
+            mock,
             aliases,
             limits,
             rates: Mutex::new(RateLimiter::new(rates)),
@@ -182,6 +199,11 @@ impl App {
         self.announce_models(models.iter().map(|model| model.spec().name.to_string()).collect());
         assert!(self.0.models.set(models).is_ok(), "models are loaded once");
         self.open();
+    }
+
+    /// Whether answers are canned.
+    pub fn is_mock(&self) -> bool {
+        self.0.mock
     }
 
     /// Opens the gate, unless the service is draining already.
@@ -261,6 +283,9 @@ impl App {
     /// [`Error::ModelNotFound`], [`Error::RateLimited`], [`Error::OverQuota`],
     /// [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
     pub async fn rerank(&self, mut request: RerankRequest) -> Result<RerankResponse, Error> {
+        if self.0.mock {
+            return mock::rerank(request).await;
+        }
         let engine = self.model(request.model.as_deref())?.clone();
         let charge = Charge { bytes: total_bytes(&request.query, &request.documents), requests: 1 };
         let class = self.charge(&request.principal, request.latency, charge)?;
@@ -292,6 +317,9 @@ impl App {
         documents: impl Stream<Item = Result<Vec<String>, Error>>,
         mut send: impl FnMut(StreamEvent) -> Sent,
     ) -> Result<(), Error> {
+        if self.0.mock {
+            return mock::rerank_stream(header, documents, send).await;
+        }
         let engine = self.model(header.model.as_deref())?.clone();
         let principal = header.principal.clone();
         let begin = Charge { bytes: 0, requests: 1 };

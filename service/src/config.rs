@@ -4,6 +4,7 @@
 
 mod effective;
 mod limits;
+mod mock;
 mod security;
 mod traces;
 
@@ -22,6 +23,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use effective::effective;
+pub use mock::MockArgs;
 pub use traces::{TraceProtocol, Traces};
 
 /// A model to load.
@@ -138,6 +140,9 @@ impl ComputeArgs {
     }
 }
 
+/// Served unless something else is asked for.
+const DEFAULT_MODEL: &str = "demo";
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -153,15 +158,18 @@ pub struct ServeArgs {
     /// Model to serve; repeat it, or separate several by commas, to serve more than one. The first
     /// answers requests that name none. NAME is one that `reranker models` lists, or any other with
     /// a SOURCE: a directory, or `hf:ORGANISATION/REPOSITORY[@REVISION]` on the Hugging Face hub
-    /// (`HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured)
+    /// (`HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured) [default: demo]
     #[arg(
         long = "model",
         env = "RERANKER_MODEL",
         value_name = "NAME[=SOURCE]",
-        value_delimiter = ',',
-        default_value = "demo"
+        value_delimiter = ','
     )]
     pub models: Vec<ModelChoice>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
+    pub mock: MockArgs,
 
     /// Another name for a served model, such as `zerank-1=zerank-1-small` for clients that fix the
     /// name; repeat it, or separate several by commas
@@ -248,6 +256,8 @@ pub struct ServeArgs {
 /// What a server runs with; consistent in itself.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Answers are canned, and `models` is empty.
+    pub mock: bool,
     /// The default model first.
     pub models: Vec<ModelChoice>,
     /// Each names one of `models`.
@@ -269,7 +279,12 @@ pub struct Config {
 impl TryFrom<ServeArgs> for Config {
     type Error = String;
 
-    fn try_from(args: ServeArgs) -> Result<Self, String> {
+    fn try_from(mut args: ServeArgs) -> Result<Self, String> {
+        let mock = args.mock.mock;
+        args.mock.check(&args.models, &args.aliases)?;
+        if args.models.is_empty() && !mock {
+            args.models.push(DEFAULT_MODEL.parse()?);
+        }
         let names: Vec<&str> = args.models.iter().map(|model| &*model.spec.name).collect();
         for (index, name) in names.iter().enumerate() {
             if names[..index].contains(name) {
@@ -304,6 +319,7 @@ impl TryFrom<ServeArgs> for Config {
             edge,
             limits,
             rates,
+            mock,
             options: EngineOptions {
                 max_queued_tokens: args.max_queued_tokens,
                 max_queue: args.max_queue_seconds,
@@ -366,6 +382,8 @@ mod tests {
             ),
             ("--max-queue-seconds 0", "`0` is not a number of seconds above 0"),
             ("--interactive-seconds NaN", "`NaN` is not a number of seconds above 0"),
+            ("--mock --model demo", "--mock loads no model: leave out --model demo or --mock"),
+            ("--mock --alias a=demo", "--mock takes any model's name: leave out --alias a=demo"),
             ("--max-batch-tokens 0", "`0` is not a number from 1 to 32768"),
             ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
             ("--device gpu", "`gpu` is not one of auto, cpu"),

@@ -34,6 +34,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;
+mod mock;
 pub mod rate_limit;
 pub mod rerank;
 pub mod server;

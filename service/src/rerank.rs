@@ -85,7 +85,7 @@ pub struct RerankResult {
 }
 
 impl RerankResult {
-    fn new(index: usize, pair: &PairScore) -> Self {
+    pub(crate) fn new(index: usize, pair: &PairScore) -> Self {
         let &PairScore { relevance_score, raw_score, truncated, .. } = pair;
         Self { index, relevance_score, raw_score, truncated }
     }

@@ -161,7 +161,7 @@ async fn wrong_fields_are_all_named() -> Result<()> {
     Ok(())
 }
 
-/// Zero and null are "all" in vLLM and in LangChain's calls, not "none".
+/// Zero and null are "all" in vLLM and in the calls of `LangChain`, not "none".
 #[tokio::test]
 async fn top_n_and_top_k_cut_the_list() -> Result<()> {
     let server = server().await?;

@@ -11,6 +11,7 @@ mod http_errors;
 mod http_sizes;
 mod hub;
 mod lifecycle;
+mod mock;
 mod overload;
 mod parity;
 mod rerank_answers;

@@ -8,6 +8,7 @@ mod compat;
 mod cors;
 pub(crate) mod fuzzing;
 mod linger;
+mod mock;
 mod models;
 
 use crate::api::guard::{Guard, Pace};
@@ -40,7 +41,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The public API behind its guard. Bodies that nobody reads are read to their end by tasks of
 /// `lingering`; `cors` are the origins whose pages may call.
 pub(crate) fn router(app: App, guard: Guard, lingering: Lingering, cors: &[Origin]) -> Router {
-    let routes = versioned(models::routes()).merge(compat::routes());
+    let own = if app.is_mock() { mock::routes() } else { models::routes() };
+    let routes = versioned(own).merge(compat::routes());
     enveloped(routes, app.clone(), guard, lingering, cors).with_state(app)
 }
 

@@ -45,14 +45,15 @@ pub(super) fn run(args: ServeArgs, flags: &serde_json::Value) -> Result<(), Fail
 const FLUSH: Duration = Duration::from_secs(5);
 
 async fn serve(config: Config, told: String, signals: &mut Signals) -> Result<(), Failure> {
-    let Config { models, aliases, options, listen, edge, limits, rates, shutdown_grace } = config;
+    let Config { mock, models, aliases, options, listen, edge, limits, rates, shutdown_grace } =
+        config;
     let server = Server::bind(listen, edge).await;
     let server = server.map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.addresses();
     tracing::info!(
         grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening"
     );
-    let app = App::limited(aliases, limits, rates);
+    let app = if mock { App::mock(limits) } else { App::limited(aliases, limits, rates) };
     app.set_configuration(told);
     app.announce_models(models.iter().map(|model| model.spec.name.to_string()).collect());
     let stop = CancellationToken::new();
@@ -64,7 +65,11 @@ async fn serve(config: Config, told: String, signals: &mut Signals) -> Result<()
     };
     match loaded {
         Some(Ok(engines)) => {
-            app.serve_models(engines);
+            if mock {
+                tracing::warn!("--mock: answers are canned");
+            } else {
+                app.serve_models(engines);
+            }
             tracing::info!("ready");
             tokio::select! {
                 () = signals.next() => {}

@@ -43,7 +43,7 @@ pub(super) fn rerank_fields(fields: &mut Fields<'_>) -> RerankFields {
 }
 
 #[derive(Serialize)]
-struct RerankBody {
+pub(super) struct RerankBody {
     results: Vec<ResultBody>,
     total_bytes: u64,
     total_tokens: u64,
