@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the official SDKs, unchanged, against a server with the demo model on free ports.
+# Runs the official SDKs and the clients of other rerank APIs, unchanged, and a fuzz made from the API documents against a
+# server with the demo model, and the official SDKs' own tests against a server with --mock; both on free ports.
 #
 #   tests/sdk/run.sh [BINARY]
 #
-# BINARY is target/debug/reranker unless given. Virtual environments, node_modules and the server's log go to sdk/ in the
+# BINARY is target/debug/reranker unless given. Virtual environments, node_modules and the servers' logs go to sdk/ in the
 # target folder (CARGO_TARGET_DIR).
 set -euo pipefail
 
@@ -25,11 +26,12 @@ is_installed() {
 
 # Makes the virtual environment python-NAME from requirements-NAME.txt.
 install_python() {
-  local directory=$work/python-$1 files=("$tests/python/constraints.txt" "$tests/python/requirements-$1.txt")
+  local directory=$work/python-$1 requirements=$tests/python/requirements-$1.txt
+  local files=("$tests/python/$(sed -n 's/^-c //p' "$requirements")" "$requirements")
   is_installed "$directory" "${files[@]}" && return
   rm -rf "$directory"
   python3 -m venv "$directory"
-  "$directory/bin/pip" install --quiet --disable-pip-version-check --requirement "${files[1]}"
+  "$directory/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
   cat "${files[@]}" > "$directory/installed"
 }
 
@@ -43,54 +45,83 @@ install_node() {
   cat "${files[@]}" > "$directory/installed"
 }
 
-install_python current
-install_python alpha6
+# Unpacks the official Python SDK's source, with its test suite, to target/sdk/suite.
+install_suite() {
+  local directory=$work/suite file=$tests/python/suite.txt
+  is_installed "$directory" "$file" && return
+  rm -rf "$directory"
+  mkdir -p "$directory"
+  "$work/python-suite/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary zeroentropy \
+    --require-hashes --requirement "$file" --dest "$directory"
+  tar --extract --strip-components 1 --directory "$directory" --file "$directory"/*.tar.gz
+  cp "$file" "$directory/installed"
+}
+
+python_environments=(current alpha6 compat suite fuzz)
+for name in "${python_environments[@]}"; do install_python "$name"; done
+install_suite
 install_node
 
-# The server logs the ports that it took; it is ready once its model is loaded. Its queue is short so that a test can
-# fill it.
-log=$work/server.log
-listen=()
-for name in grpc http admin; do listen+=("--$name-listen" 127.0.0.1:0); done
-RUST_LOG=info "$binary" serve --model demo --alias zerank-1=demo --alias zerank-1-small=demo \
-  --max-batch-tokens 512 --max-queued-tokens 5000 "${listen[@]}" 2> "$log" &
-server=$!
-trap 'kill "$server" 2> /dev/null || true' EXIT
+declare -A servers
+trap 'kill "${servers[@]}" 2> /dev/null || true' EXIT
 
 fail() {
-  echo "tests/sdk/run.sh: $1; the server's log:" >&2
-  cat "$log" >&2
+  echo "tests/sdk/run.sh: $2; the log of the server $1:" >&2
+  cat "$work/$1.log" >&2
   exit 1
 }
 
-# Prints the address that the server logged for http or admin.
+# Prints the address that the server NAME logged for http or admin.
 address() {
-  sed -n "s/.* $1=\\(127\\.0\\.0\\.1:[0-9]*\\).*/\\1/p" "$log"
+  sed -n "s/.* $2=\\(127\\.0\\.0\\.1:[0-9]*\\).*/\\1/p" "$work/$1.log"
 }
 
 is_ready() {
   local admin
-  admin=$(address admin)
+  admin=$(address "$1" admin)
   [[ -n $admin ]] && python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1])' "http://$admin/readyz" 2> /dev/null
 }
 
-deadline=$((SECONDS + start_seconds))
-until is_ready; do
-  kill -0 "$server" 2> /dev/null || fail "the server ended"
-  ((SECONDS < deadline)) || fail "the server is not ready after $start_seconds s"
-  sleep 0.1
-done
-ZEROENTROPY_BASE_URL=http://$(address http)/v1
-export ZEROENTROPY_BASE_URL ZEROENTROPY_API_KEY="My API Key"
+# Starts the server NAME with FLAGS and waits until it is ready; it logs the ports that it took.
+start() {
+  local name=$1 listen=() deadline=$((SECONDS + start_seconds))
+  shift
+  for protocol in grpc http admin; do listen+=("--$protocol-listen" 127.0.0.1:0); done
+  RUST_LOG=info "$binary" serve "$@" "${listen[@]}" 2> "$work/$name.log" &
+  servers[$name]=$!
+  until is_ready "$name"; do
+    kill -0 "${servers[$name]}" 2> /dev/null || fail "$name" "the server ended"
+    ((SECONDS < deadline)) || fail "$name" "the server is not ready after $start_seconds s"
+    sleep 0.1
+  done
+}
+
+# The queue is short so that a test can fill it.
+start demo --model demo --alias zerank-1=demo --alias zerank-1-small=demo --max-batch-tokens 512 --max-queued-tokens 5000
+start mock --mock
+ZEROENTROPY_BASE_URL=http://$(address demo http)/v1
+TEST_API_BASE_URL=http://$(address mock http)
+export ZEROENTROPY_BASE_URL TEST_API_BASE_URL ZEROENTROPY_API_KEY="My API Key"
 
 status=0
+# Runs pytest in the environment NAME.
+pytest() {
+  local name=$1
+  shift
+  echo "tests/sdk: $name"
+  "$work/python-$name/bin/python" -m pytest -q -p no:cacheprovider "$@" || status=1
+}
+
 cd "$work/node"
-for name in current alpha6; do
-  "$work/python-$name/bin/python" -m pytest -q -p no:cacheprovider "$tests/python/test_$name.py" || status=1
-done
+for name in current alpha6 compat fuzz; do pytest "$name" "$tests/python/test_$name.py"; done
 node --test --test-reporter=tap || status=1
+# The suite's own options start a process a core, which takes longer than the tests.
+cd "$work/suite"
+pytest suite -o addopts= tests/api_resources
 
 trap - EXIT
-kill -TERM "$server"
-wait "$server" || fail "the server did not survive or did not stop cleanly (exit code $?)"
+kill -TERM "${servers[@]}"
+for name in "${!servers[@]}"; do
+  wait "${servers[$name]}" || fail "$name" "the server did not survive or did not stop cleanly (exit code $?)"
+done
 exit "$status"
