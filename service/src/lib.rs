@@ -5,6 +5,7 @@
 //! main ──> cli ──> config, telemetry, app, server          cli/bench: a client of both protocols
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
 //!                    └─> auth, rate_limit: who calls, how much they may
+//! app ──> mock: canned scores instead of a model (`--mock`)
 //! error: a leaf, open to all.   config: main, cli, telemetry only.
 //! app owns metrics; api, through its layers, counts in them.
 //!
