@@ -388,6 +388,18 @@ mod tests {
             ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
             ("--device gpu", "`gpu` is not one of auto, cpu"),
             ("--http-listen here", "--http-listen"),
+            ("--max-body-bytes 1000", "--max-request-bytes 5000000 is over --max-body-bytes 1000"),
+            (
+                "--max-inflight-bytes 1000",
+                "--max-inflight-bytes 1000 is below --max-body-bytes 16777216",
+            ),
+            ("--fast-bytes-per-minute 100", "--fast-bytes-per-minute 100 is below 150"),
+            ("--max-header-bytes 100", "8192"),
+            ("--header-timeout-seconds 0", "--header-timeout-seconds"),
+            ("--tls-cert c", "--tls-cert `c` needs --tls-key"),
+            ("--tls-key k", "--tls-key `k` needs --tls-cert"),
+            ("--tls-client-ca a", "--tls-client-ca `a` needs --tls-cert and --tls-key"),
+            ("--cors-allow-origin a.example", "`a.example` is not an origin"),
         ] {
             let error = config(flags).err().unwrap_or_else(|| panic!("{flags} is taken"));
             assert!(error.contains(part), "{flags}: {error}");

@@ -4,6 +4,7 @@
 //! Loopback and free ports only. Nothing sleeps for a fixed time: [`until`] waits for a condition
 //! and gives up after [`LIMIT`].
 
+pub mod certificates;
 pub mod checkpoint;
 pub mod process;
 pub mod raw;

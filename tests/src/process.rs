@@ -66,9 +66,30 @@ pub struct Process {
 impl Process {
     /// Starts `serve` with these flags and variables and waits until it listens.
     pub fn serve(flags: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let command = command([] as [&str; 0]);
+        Self::start(command, flags, variables)
+    }
+
+    /// Like [`serve`](Self::serve), with no more file descriptors than `descriptors`.
+    pub fn serve_with_descriptors(descriptors: u32, flags: &[&str]) -> Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]);
+        let binary = command([] as [&str; 0]);
+        for (name, value) in binary.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.arg(binary.get_program()).stdin(Stdio::null());
+        Self::start(shell, flags, &[])
+    }
+
+    fn start(mut command: Command, flags: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let any = "127.0.0.1:0";
         let listen = ["--grpc-listen", any, "--http-listen", any, "--admin-listen", any];
-        let mut child = command(["serve", "--log-format", "json"])
+        let mut child = command
+            .args(["serve", "--log-format", "json"])
             .args(listen)
             .args(flags)
             .envs(variables.iter().copied())
@@ -105,13 +126,23 @@ impl Process {
 
     /// The next log entry with this message.
     pub fn wait_for(&self, message: &str) -> Result<Value> {
+        self.read_until(message)?.pop().context("the entry is the last")
+    }
+
+    /// The log up to and with the next entry with this message.
+    pub fn read_until(&self, message: &str) -> Result<Vec<Value>> {
         let end = Instant::now() + LIMIT;
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(entry) if entry["message"] == message => return Ok(entry),
-                Ok(entry) => seen.push(entry.to_string()),
-                Err(error) => bail!("no `{message}` in the log ({error}):\n{}", seen.join("\n")),
+                Ok(entry) => {
+                    let found = entry["message"] == message;
+                    seen.push(entry);
+                    if found {
+                        return Ok(seen);
+                    }
+                }
+                Err(error) => bail!("no `{message}` in the log ({error}):\n{seen:?}"),
             }
         }
     }

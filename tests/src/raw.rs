@@ -47,6 +47,28 @@ impl Connection {
         Ok(self.stream.try_clone()?)
     }
 
+    /// Sends a POST with a body of JSON.
+    pub fn post_json(&mut self, path: &str, headers: &[&str], body: &str) -> Result<Answer> {
+        let length = format!("content-length: {}", body.len());
+        self.post(path, &[headers, &[&length]].concat())?;
+        self.send(body.as_bytes())?;
+        self.answer()
+    }
+
+    /// Whether the server closes the connection; what it still sends is thrown away.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Sends no more, and goes on reading.
+    pub fn half_close(&self) -> Result<()> {
+        Ok(self.stream.shutdown(std::net::Shutdown::Write)?)
+    }
+
     /// Sends the head of a POST.
     pub fn post(&mut self, path: &str, headers: &[&str]) -> Result<()> {
         let mut head = format!("POST {path} HTTP/1.1\r\nhost: test\r\n");
