@@ -15,7 +15,7 @@ use crate::rerank::{
 use futures::Stream;
 use reranker_engine::Engine;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -287,13 +287,18 @@ impl App {
             return mock::rerank(request).await;
         }
         let engine = self.model(request.model.as_deref())?.clone();
+        let principal = request.principal.clone();
         let charge = Charge { bytes: total_bytes(&request.query, &request.documents), requests: 1 };
-        let class = self.charge(&request.principal, request.latency, charge)?;
+        let class = self.rates().check(&principal, request.latency, charge, Instant::now())?;
         request.latency = request.latency.or((class == Latency::Slow).then_some(class));
         metrics::note_model(&engine.spec().name);
         metrics::note_class(class);
         let documents = request.documents.len() as u64;
-        let response = rerank::rerank(&engine, &self.0.encoders, request).await?;
+        let answer = rerank::rerank(&engine, &self.0.encoders, request).await;
+        if let Err(Error::Overloaded { .. } | Error::Draining | Error::Internal { .. }) = &answer {
+            self.rates().refund(&principal, class, charge);
+        }
+        let response = answer?;
         metrics::note_class(response.latency);
         self.0.metrics.worked(Work {
             model: &response.model,
@@ -323,11 +328,12 @@ impl App {
         let engine = self.model(header.model.as_deref())?.clone();
         let principal = header.principal.clone();
         let begin = Charge { bytes: 0, requests: 1 };
-        let class = self.charge(&principal, header.latency, begin)?;
+        let class = self.rates().check(&principal, header.latency, begin, Instant::now())?;
         header.latency = header.latency.or((class == Latency::Slow).then_some(class));
         let charge = |received: Received, bytes| {
             self.0.limits.check(received.documents, received.bytes)?;
-            self.charge(&principal, Some(class), Charge { bytes, requests: 0 }).map(drop)
+            let charge = Charge { bytes, requests: 0 };
+            self.rates().check(&principal, Some(class), charge, Instant::now()).map(drop)
         };
         metrics::note_model(&engine.spec().name);
         metrics::note_class(class);
@@ -348,17 +354,9 @@ impl App {
         rerank::rerank_stream(&engine, &self.0.encoders, header, charge, documents, send).await
     }
 
-    /// Charges the caller's rates and returns the class that is left to it: the one it asked for;
-    /// without one fast, and slow once it has used up fast.
-    fn charge(
-        &self,
-        principal: &Principal,
-        latency: Option<Latency>,
-        charge: Charge,
-    ) -> Result<Latency, Error> {
+    fn rates(&self) -> MutexGuard<'_, RateLimiter> {
         // A panic while the lock is held leaves an account half-charged at worst.
-        let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.check(principal, latency, charge, Instant::now())
+        self.0.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The loaded models, the default first.

@@ -200,6 +200,18 @@ impl RateLimiter {
         Err(refusal.expect("every class has refused").1)
     }
 
+    /// Gives back what [`check`](Self::check) has charged: the request was refused for no fault of its
+    /// caller.
+    pub fn refund(&mut self, principal: &Principal, class: Latency, charge: Charge) {
+        let quota = self.rates.of(class);
+        if let Some(account) = self.callers.get_mut(&principal.key) {
+            let buckets = account.buckets(class);
+            buckets.bytes += charge.bytes as f64;
+            buckets.requests += charge.requests as f64;
+            *buckets = buckets.filled(quota, 0.0);
+        }
+    }
+
     /// The caller's account, filled up to `now`.
     fn account(&mut self, key: Option<KeyId>, now: Instant) -> &mut Account {
         if !self.callers.contains_key(&key) && self.callers.len() >= MAX_CALLERS {
@@ -310,6 +322,19 @@ mod tests {
         );
         assert!(limiter.check(&key("a"), None, one(5_000_001), now).is_err());
         assert!(limiter.check(&key("a"), None, one(5_000_000), now).is_ok());
+    }
+
+    /// Clients that repeat what the full queue refused would lose their quota for nothing.
+    #[test]
+    fn what_was_refused_elsewhere_is_given_back() {
+        let (mut limiter, now) = (RateLimiter::new(RATES), Instant::now());
+        for _ in 0..10 {
+            assert!(limiter.check(&key("a"), Some(Latency::Fast), one(400_000), now).is_ok());
+            limiter.refund(&key("a"), Latency::Fast, one(400_000));
+        }
+        limiter.refund(&key("a"), Latency::Fast, one(400_000));
+        assert!(limiter.check(&key("a"), Some(Latency::Fast), one(500_000), now).is_ok());
+        assert!(limiter.check(&key("a"), Some(Latency::Fast), one(1), now).is_err());
     }
 
     /// Memory would grow with every key that was ever seen.
