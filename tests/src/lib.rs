@@ -1,5 +1,5 @@
 //! What the tests share: servers in the test's process, the real binary as a child process, raw
-//! HTTP, and small checkpoints.
+//! HTTP, scrapes, and small checkpoints.
 //!
 //! Loopback and free ports only. Nothing sleeps for a fixed time: [`until`] waits for a condition
 //! and gives up after [`LIMIT`].
@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod checkpoint;
 pub mod process;
 pub mod raw;
+pub mod scrape;
 pub mod server;
 
 use std::future::Future;

@@ -28,7 +28,7 @@ pub fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["RERANKER_", "HF_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["RERANKER_", "HF_", "OTEL_", "RUST_LOG"].iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }

@@ -1,0 +1,332 @@
+//! What is counted: exactly, with bounded labels, and all that the dashboard shows.
+
+use anyhow::{Context, Result};
+use reranker_proto::v1::{LatencyMode, RerankRequest};
+use reranker_tests::scrape::Scrape;
+use reranker_tests::server::{Running, random};
+use reranker_tests::until;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+const HTTP: &str = "/v1/models/rerank";
+const GRPC: &str = "reranker.v1.Reranker/Rerank";
+
+/// A call over gRPC by hand: a path and a message that no client would send.
+async fn raw_grpc(
+    server: &Running,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<()> {
+    let client = reqwest::Client::builder().http2_prior_knowledge().build()?;
+    let mut request = client
+        .post(format!("http://{}/{path}", server.addresses.grpc))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let length = u32::try_from(body.len())?.to_be_bytes();
+    let frame = [&[0], &length[..], body].concat();
+    request.body(frame).send().await?.bytes().await?;
+    Ok(())
+}
+
+/// Enough work to be still running when the test goes on.
+fn much() -> Vec<String> {
+    (0..150).map(|i| format!("{i} {}", "so many words ".repeat(200))).collect()
+}
+
+fn documents(documents: &[&str]) -> RerankRequest {
+    let documents = documents.iter().map(|&text| text.to_owned()).collect();
+    RerankRequest { query: "q".into(), documents, ..RerankRequest::default() }
+}
+
+/// Alerts and bills are made of these numbers: one too many or too few and nobody believes them.
+#[tokio::test]
+async fn every_request_is_counted_once() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[("other", "m")]).await?;
+    let good = json!({"query": "q", "documents": ["a", "b"]});
+    let mut tokens = [0, 0];
+    for (path, body) in [
+        (HTTP, good.clone()),
+        (HTTP, json!({"query": "q", "documents": ["a"], "model": "other"})),
+        ("/models/rerank", json!({"query": "q", "documents": [], "latency": "slow"})),
+    ] {
+        let answer = server.post(path, &body).await?;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        tokens[0] += answer.body["total_tokens"].as_u64().context("tokens")?;
+    }
+    for (path, body) in [
+        (HTTP, json!({"query": "q"})),
+        (HTTP, json!([])),
+        (HTTP, json!({"query": "q", "documents": ["a"], "model": "nope"})),
+        ("/v1/nothing", good.clone()),
+    ] {
+        assert!(server.post(path, &body).await?.status >= 400);
+    }
+    server.method(reqwest::Method::GET, HTTP).await?;
+
+    let mut client = server.grpc().await?;
+    let slow = RerankRequest { latency: LatencyMode::Slow.into(), ..documents(&["a", "b", "c"]) };
+    for (class, request) in [documents(&["a"]), slow].into_iter().enumerate() {
+        let answer = client.rerank(request).await?;
+        tokens[class] += answer.get_ref().total_tokens.unsigned_abs();
+    }
+    let wrong = RerankRequest { top_n: Some(0), ..documents(&["a"]) };
+    client.rerank(wrong).await.expect_err("top_n is out of range");
+    let wrong = RerankRequest { model: "nope".into(), ..documents(&["a"]) };
+    client.rerank(wrong).await.expect_err("there is no such model");
+    raw_grpc(&server, GRPC, &[], &[0x12, 2, 0xff, 0xfe]).await?;
+    raw_grpc(&server, "reranker.v1.Reranker/Nothing", &[], &[]).await?;
+    raw_grpc(&server, "a.b.C/D", &[], &[]).await?;
+    HealthClient::new(server.channel().await?).check(HealthCheckRequest::default()).await?;
+
+    let expected = [
+        ("http", HTTP, "m", "fast", "ok", 2),
+        ("http", "/models/rerank", "m", "slow", "ok", 1),
+        ("http", HTTP, "unknown", "unknown", "invalid_request", 2),
+        ("http", HTTP, "unknown", "unknown", "not_found", 1),
+        ("http", HTTP, "unknown", "unknown", "method_not_allowed", 1),
+        ("http", "unknown", "unknown", "unknown", "route_not_found", 1),
+        ("grpc", GRPC, "m", "fast", "ok", 1),
+        ("grpc", GRPC, "m", "slow", "ok", 1),
+        ("grpc", GRPC, "unknown", "unknown", "invalid_request", 2),
+        ("grpc", GRPC, "unknown", "unknown", "not_found", 1),
+        ("grpc", "unknown", "unknown", "unknown", "route_not_found", 2),
+        ("grpc", "grpc.health.v1.Health/Check", "unknown", "unknown", "ok", 1),
+    ];
+    let expected: BTreeMap<Vec<String>, f64> = expected
+        .into_iter()
+        .map(|(protocol, route, model, class, code, count)| {
+            ([protocol, route, model, class, code].map(str::to_owned).to_vec(), f64::from(count))
+        })
+        .collect();
+    let scrape = Scrape::of(&server).await?;
+    let labels = ["protocol", "route", "model", "class", "code"];
+    assert_eq!(scrape.by("reranker_requests_total", &labels), expected);
+    let all: f64 = expected.values().sum();
+    assert_close(scrape.sum("reranker_request_duration_seconds_count", &[]), all);
+    for (class, documents, answers) in [("fast", 4.0, 3.0), ("slow", 3.0, 2.0)] {
+        let labels = [("model", "m"), ("class", class)];
+        assert_close(scrape.sum("reranker_documents_total", &labels), documents);
+        assert_close(scrape.sum("reranker_queue_seconds_count", &labels), answers);
+        assert_close(scrape.sum("reranker_inference_seconds_count", &labels), answers);
+    }
+    let counted =
+        ["fast", "slow"].map(|class| scrape.sum("reranker_tokens_total", &[("class", class)]));
+    assert_eq!(counted, tokens.map(|tokens| tokens as f64));
+    assert_close(scrape.sum("reranker_rejected_total", &[]), 0.0);
+    assert_close(scrape.sum("reranker_cancelled_total", &[]), 0.0);
+    Ok(())
+}
+
+fn assert_close(a: f64, b: f64) {
+    assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+}
+
+/// The reason on the dashboard is what somebody is woken for.
+#[tokio::test]
+async fn refusals_are_counted_by_their_reason() -> Result<()> {
+    let server = Running::start(Vec::new(), &[]).await?;
+    let mut client = server.grpc().await?;
+    let good = json!({"query": "q", "documents": ["a"]});
+    assert_eq!(server.post(HTTP, &good).await?.status, 503);
+    client.rerank(documents(&["a"])).await.expect_err("is loading");
+    server.app.serve_models(vec![random("m", 1).await?]);
+
+    let message =
+        prost::Message::encode_to_vec(&RerankRequest { documents: much(), ..documents(&[]) });
+    raw_grpc(&server, GRPC, &[("grpc-timeout", "30m")], &message).await?;
+    let reasons = |scrape: &Scrape| scrape.by("reranker_rejected_total", &["protocol", "reason"]);
+    let of = |protocol: &str, reason: &str| (vec![protocol.to_owned(), reason.to_owned()], 1.0);
+    let expected = [of("grpc", "deadline"), of("grpc", "loading"), of("http", "loading")].into();
+    until("the refusals are counted", async || {
+        Scrape::of(&server).await.is_ok_and(|scrape| reasons(&scrape).len() >= 3)
+    })
+    .await;
+    let scrape = Scrape::of(&server).await?;
+    assert_eq!(reasons(&scrape), expected);
+    assert_close(scrape.sum("reranker_requests_total", &[("code", "unavailable")]), 2.0);
+    assert_close(scrape.sum("reranker_requests_total", &[("code", "deadline_exceeded")]), 1.0);
+    assert_close(scrape.sum("reranker_cancelled_total", &[]), 0.0);
+    Ok(())
+}
+
+/// Callers that give up are the first sign of trouble, and no error is ever written to them.
+#[tokio::test]
+async fn callers_that_are_gone_are_counted_as_cancelled() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let client = reqwest::Client::new();
+    let body = json!({"query": "q", "documents": much()}).to_string();
+    let http = tokio::spawn(client.post(server.http() + HTTP).body(body).send());
+    until("the request is let in", async || server.app.in_flight() == 1).await;
+    http.abort();
+    let mut client = server.grpc().await?;
+    let request = RerankRequest { documents: much(), ..documents(&[]) };
+    until("the request is gone", async || server.app.in_flight() == 0).await;
+    let grpc = tokio::spawn(async move { client.rerank(request).await.map(drop) });
+    until("the call is let in", async || server.app.in_flight() == 1).await;
+    grpc.abort();
+
+    until("both are counted", async || {
+        let scrape = Scrape::of(&server).await;
+        scrape.is_ok_and(|scrape| scrape.sum("reranker_requests_total", &[]) >= 2.0)
+    })
+    .await;
+    let scrape = Scrape::of(&server).await?;
+    for protocol in ["http", "grpc"] {
+        let labels = [("protocol", protocol)];
+        assert_close(scrape.sum("reranker_cancelled_total", &labels), 1.0);
+        let labels = [("protocol", protocol), ("code", "cancelled")];
+        assert_close(scrape.sum("reranker_requests_total", &labels), 1.0);
+    }
+    Ok(())
+}
+
+/// Anybody could fill the server's memory, and Prometheus's, with names of their own.
+#[tokio::test]
+async fn hostile_names_make_no_series() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let mut client = server.grpc().await?;
+    let mut before = 0;
+    for round in 0..10 {
+        let name = format!("evil\"}} {round}\\n");
+        let body = json!({"query": "q", "documents": ["a"], "model": name});
+        assert_eq!(server.post(HTTP, &body).await?.status, 404);
+        server.post(&format!("/v1/models/rerank/{round}"), &body).await?;
+        let verb = reqwest::Method::from_bytes(format!("VERB{round}").as_bytes())?;
+        server.method(verb, HTTP).await?;
+        let wrong = RerankRequest { model: name, ..documents(&["a"]) };
+        client.rerank(wrong).await.expect_err("there is no such model");
+        raw_grpc(&server, &format!("reranker.v1.Reranker/{round}"), &[], &[]).await?;
+        raw_grpc(&server, &format!("evil{round}.Service/Rerank"), &[], &[]).await?;
+        let (_, text) = server.admin("/metrics").await?;
+        let series = text.lines().count();
+        assert!(!text.contains("evil"), "{text}");
+        assert!(round == 0 || series == before, "{series} lines after {before}");
+        before = series;
+    }
+    Ok(())
+}
+
+/// The metrics and labels that an expression of the dashboard uses.
+fn used(expression: &str) -> Vec<(String, BTreeSet<String>)> {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        // A number's exponent or a range's unit is no name.
+        let part_of_number = rest[..start].ends_with(|c: char| c.is_ascii_digit() || c == '$');
+        let word = rest[start..].split(|c| !name(c)).next().unwrap_or_default();
+        let after = rest[start + word.len()..].trim_start();
+        rest = &rest[start + word.len()..];
+        // `sum(..)`, `sum by (..) (..)`
+        let function = after.starts_with('(') || after.starts_with("by (");
+        if part_of_number || (function && word != "by") {
+            continue;
+        }
+        if word == "by" {
+            rest = after.split_once(')').map_or("", |(_, after)| after);
+        } else {
+            let selector = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+            let (matchers, after) = selector.unwrap_or(("", after));
+            let label = |matcher: &str| matcher.split(['=', '!']).next().map(str::to_owned);
+            let labels = matchers.split("\",").filter(|text| !text.is_empty()).filter_map(label);
+            found.push((word.to_owned(), labels.collect()));
+            // A range is no name.
+            rest = after
+                .strip_prefix('[')
+                .and_then(|after| after.split_once(']'))
+                .map_or(after, |it| it.1);
+        }
+    }
+    found
+}
+
+/// A panel without data looks like a service without trouble.
+#[tokio::test]
+async fn every_panel_of_the_dashboard_has_its_metrics() -> Result<()> {
+    let server = Running::start(Vec::new(), &[]).await?;
+    let good = json!({"query": "q", "documents": ["a"]});
+    assert_eq!(server.post(HTTP, &good).await?.status, 503);
+    server.app.serve_models(vec![random("m", 1).await?]);
+    assert_eq!(server.post(HTTP, &good).await?.status, 200);
+    assert_eq!(server.post(HTTP, &json!({})).await?.status, 422);
+    let mut client = server.grpc().await?;
+    client.rerank(documents(&["a"])).await?;
+    let scrape = Scrape::of(&server).await?;
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository")?;
+    let path = root.join("charts/reranker/dashboards/reranker.json");
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let mut expressions = 0;
+    let mut shown = BTreeSet::new();
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let title = panel["title"].as_str().context("a title")?;
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        let targets = panel["targets"].as_array().context("targets")?;
+        assert!(!targets.is_empty(), "{title} shows nothing");
+        for target in targets {
+            let expression = target["expr"].as_str().context("an expression")?;
+            let metrics = used(expression);
+            assert!(!metrics.is_empty(), "{title}: no metric in `{expression}`");
+            for (metric, labels) in metrics {
+                assert!(scrape.names().contains(metric.as_str()), "{title}: no metric `{metric}`");
+                // Those that Prometheus adds to every target.
+                let own =
+                    labels.iter().filter(|label| !["job", "instance"].contains(&label.as_str()));
+                for label in own {
+                    let there = scrape.labels(&metric).contains(label.as_str());
+                    assert!(there, "{title}: `{metric}` has no label `{label}`");
+                }
+                shown.insert(metric);
+            }
+            expressions += 1;
+        }
+    }
+    assert!(expressions >= 20 && shown.len() >= 20, "{expressions} expressions, {shown:?}");
+    Ok(())
+}
+
+/// Memory, age and build are of the process that is asked.
+#[tokio::test]
+async fn the_process_and_the_models_state_are_there() -> Result<()> {
+    let server = Running::start(Vec::new(), &[]).await?;
+    server.app.announce_models(vec!["m".to_owned()]);
+    let states = async || -> Result<BTreeMap<Vec<String>, f64>> {
+        Ok(Scrape::of(&server).await?.by("reranker_model_load_state", &["model", "state"]))
+    };
+    let expected = |now: &str| {
+        let state = |state: &str| {
+            (vec!["m".to_owned(), state.to_owned()], f64::from(u8::from(state == now)))
+        };
+        BTreeMap::from(["loading", "ready", "draining"].map(state))
+    };
+    assert_eq!(states().await?, expected("loading"));
+    server.app.serve_models(vec![random("m", 1).await?]);
+    assert_eq!(states().await?, expected("ready"));
+
+    let guard = server.app.metrics().connection_opened(reranker::metrics::Protocol::Grpc);
+    let scrape = Scrape::of(&server).await?;
+    assert_close(scrape.sum("reranker_connections", &[("protocol", "grpc")]), 1.0);
+    drop(guard);
+    let scrape = Scrape::of(&server).await?;
+    assert_close(scrape.sum("reranker_connections", &[]), 0.0);
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_close(scrape.sum("reranker_build_info", &version), 1.0);
+    if Path::new("/proc/self/stat").exists() {
+        assert!(scrape.sum("reranker_process_resident_memory_bytes", &[]) > 1e6);
+        assert!(scrape.sum("reranker_process_open_fds", &[]) > 3.0);
+        let started = scrape.sum("reranker_process_start_time_seconds", &[]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let age = now.as_secs_f64() - started;
+        assert!((-2.0..Duration::from_hours(24).as_secs_f64()).contains(&age), "{age} s old");
+    }
+    Ok(())
+}
