@@ -56,16 +56,23 @@ where
         .with_resource(resource)
         .with_batch_exporter(Reporting { exporter, failing: AtomicBool::new(false) })
         .build();
+    let layer = spans_to(&provider);
+    Ok((TraceExport(provider), layer))
+}
+
+fn spans_to<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
     // Not those of libraries: they describe connections, and the exporter's own would feed itself.
     let ours = ["reranker", "reranker_engine"].map(|name| (name, LevelFilter::INFO));
-    let layer = tracing_opentelemetry::layer()
+    tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("reranker"))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(Targets::new().with_targets(ours));
-    Ok((TraceExport(provider), layer))
+        .with_filter(Targets::new().with_targets(ours))
 }
 
 /// Says once that the collector cannot be reached, and once that it can be again.
@@ -99,5 +106,51 @@ impl<E: SpanExporter> SpanExporter for Reporting<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().append(&mut batch);
+            Ok(())
+        }
+    }
+
+    /// A batch belongs to several requests: as a child of one it would hide from the others.
+    #[test]
+    fn what_a_span_follows_is_linked() {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let subscriber = tracing_subscriber::registry().with(spans_to(&provider));
+        tracing::subscriber::with_default(subscriber, || {
+            let requests = ["a", "b"].map(|id| tracing::info_span!("request", id));
+            let batch = tracing::info_span!(parent: None, "batch", tokens = 5);
+            for request in &requests {
+                batch.follows_from(request);
+            }
+            batch.in_scope(|| {});
+            let foreign = tracing::info_span!(target: "hyper", "connection");
+            drop((batch, requests, foreign));
+        });
+        let spans = kept.0.lock().unwrap();
+        let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+        let requests: HashSet<_> =
+            named("request").iter().map(|span| span.span_context.span_id()).collect();
+        let batch = named("batch")[0];
+        let links: HashSet<_> =
+            batch.links.iter().map(|link| link.span_context.span_id()).collect();
+        assert_eq!((links.len(), links), (2, requests));
+        assert_eq!(batch.parent_span_id, opentelemetry::SpanId::INVALID);
+        assert_eq!(spans.len(), 3, "spans of libraries are left out");
     }
 }
