@@ -64,7 +64,7 @@ async fn answer(
     request: Request,
     is_tei: &mut bool,
 ) -> Result<Response, Error> {
-    let admission = super::admit(&app, &request)?;
+    let admission = super::admit(app, &request)?;
     let take = if route == Route::V2 { Asked::take_union } else { Asked::take };
     let asked = body::read(request.into_body(), take).await?;
     *is_tei = matches!(asked, Asked::Tei(_));
