@@ -221,7 +221,7 @@ pub struct ServeArgs {
     )]
     pub http_listen: SocketAddr,
 
-    /// Address for /livez and /readyz; port 0 takes a free one
+    /// Address for /livez, /readyz, /metrics, /load and /debug/config; port 0 takes a free one
     #[arg(
         long,
         env = "RERANKER_ADMIN_LISTEN",

@@ -45,7 +45,7 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// The public HTTP API.
     pub http: SocketAddr,
-    /// Probes of the cluster.
+    /// Probes, metrics and load, for the cluster.
     pub admin: SocketAddr,
 }
 

@@ -128,6 +128,11 @@ impl Exchange {
         NOTES.scope(Arc::clone(&self.notes), handler)
     }
 
+    /// As [`run`](Self::run), for what is polled after the handler: the body of an answer.
+    pub(crate) fn enter<T>(&self, step: impl FnOnce() -> T) -> T {
+        NOTES.sync_scope(Arc::clone(&self.notes), step)
+    }
+
     /// Counts the request and logs how it ended, in the current span.
     pub(crate) fn end(mut self, outcome: Outcome) {
         self.count(outcome);

@@ -188,7 +188,11 @@ impl http_body::Body for Followed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let frame = this.ending.span.in_scope(|| Pin::new(&mut this.body).poll_frame(context));
+        let mut poll = || Pin::new(&mut this.body).poll_frame(context);
+        let frame = this.ending.span.in_scope(|| match &this.ending.exchange {
+            Some(exchange) => exchange.enter(poll),
+            None => poll(),
+        });
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
