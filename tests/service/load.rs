@@ -1,6 +1,7 @@
 //! What the autoscaler and the operator ask of the admin listener.
 
 use anyhow::Result;
+use reranker::auth::Principal;
 use reranker_proto::v1::RerankRequest;
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::process::Process;
@@ -32,7 +33,7 @@ async fn the_load_says_whether_the_server_takes_work() -> Result<()> {
     assert_eq!((&ready["ready"], &ready["draining"]), (&json!(true), &json!(false)));
     assert_eq!(ready["models"][0]["name"], "m");
 
-    let admission = server.app.admit(None)?;
+    let admission = server.app.admit(None, Principal::anonymous())?;
     server.stop.cancel();
     let stage = server.app.stage();
     until("the server drains", async || *stage.borrow() == reranker::app::Stage::Draining).await;

@@ -313,12 +313,13 @@ async fn the_process_and_the_models_state_are_there() -> Result<()> {
     server.app.serve_models(vec![random("m", 1).await?]);
     assert_eq!(states().await?, expected("ready"));
 
-    let guard = server.app.metrics().connection_opened(reranker::metrics::Protocol::Grpc);
+    let channel = server.channel().await?;
+    for (open, label) in [(1.0, "grpc"), (0.0, "http"), (1.0, "admin")] {
+        let scrape = Scrape::of(&server).await?;
+        assert_close(scrape.sum("reranker_connections", &[("protocol", label)]), open);
+    }
+    drop(channel);
     let scrape = Scrape::of(&server).await?;
-    assert_close(scrape.sum("reranker_connections", &[("protocol", "grpc")]), 1.0);
-    drop(guard);
-    let scrape = Scrape::of(&server).await?;
-    assert_close(scrape.sum("reranker_connections", &[]), 0.0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_close(scrape.sum("reranker_build_info", &version), 1.0);
     if Path::new("/proc/self/stat").exists() {
