@@ -6,6 +6,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
 use reranker::server::{ConnectionLimits, Edge};
 use reranker_proto::v1::RerankRequest;
+use reranker_tests::LIMIT;
 use reranker_tests::raw::Connection;
 use reranker_tests::server::{Running, Settings, random};
 use std::net::SocketAddr;
@@ -113,7 +114,7 @@ async fn a_flood_of_resets_ends_its_connection_only() -> Result<()> {
                 tokio::task::yield_now().await;
             }
         };
-        let ended: Result<()> = flood.await;
+        let ended: Result<()> = tokio::time::timeout(LIMIT, flood).await?;
         assert!(ended.is_err());
         assert!(driver.await?.is_err());
     }
@@ -136,7 +137,7 @@ async fn a_call_that_trickles_is_refused() -> Result<()> {
     let (answer, mut send) = client.ready().await?.send_request(request, false)?;
     // The flag, a length, and a beginning.
     send.send_data(Bytes::from_static(b"\0\0\0\x01\0\x12\x01q"), false)?;
-    let answer = answer.await?;
+    let answer = tokio::time::timeout(LIMIT, answer).await??;
     let mut headers = answer.headers().clone();
     if let Some(trailers) = body(answer).await?.1 {
         headers.extend(trailers);
