@@ -11,6 +11,7 @@
 //!
 //! Only there:   tonic, prost, reranker_proto   api/grpc, api/convert, server, cli/bench/grpc
 //!               axum                           api/http, server
+//!               hyper, tokio_rustls            server
 //!               clap, std::env                 config, cli, main
 //!               reqwest                        cli/bench/http
 //!               opentelemetry                  telemetry
