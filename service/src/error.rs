@@ -180,6 +180,12 @@ impl Error {
     /// the request itself is at fault, or the service broke.
     pub fn refusal(&self) -> Option<&'static str> {
         match self {
+            Self::Overloaded { bound, .. } => Some(match bound {
+                Bound::Memory => "queue_full",
+                Bound::Queue { .. } => "queue_wait",
+                Bound::Deadline { .. } => "deadline_too_near",
+                Bound::Interactive { .. } => "too_slow_for_fast",
+            }),
             Self::RateLimited { .. } => Some("rate_limit"),
             Self::Loading => Some("loading"),
             Self::Draining => Some("draining"),

@@ -145,7 +145,8 @@ async fn refusals_are_counted_by_their_reason() -> Result<()> {
     raw_grpc(&server, GRPC, &[("grpc-timeout", "30m")], &message).await?;
     let reasons = |scrape: &Scrape| scrape.by("reranker_rejected_total", &["protocol", "reason"]);
     let of = |protocol: &str, reason: &str| (vec![protocol.to_owned(), reason.to_owned()], 1.0);
-    let expected = [of("grpc", "deadline"), of("grpc", "loading"), of("http", "loading")].into();
+    let expected =
+        [of("grpc", "deadline_too_near"), of("grpc", "loading"), of("http", "loading")].into();
     until("the refusals are counted", async || {
         Scrape::of(&server).await.is_ok_and(|scrape| reasons(&scrape).len() >= 3)
     })
@@ -153,7 +154,7 @@ async fn refusals_are_counted_by_their_reason() -> Result<()> {
     let scrape = Scrape::of(&server).await?;
     assert_eq!(reasons(&scrape), expected);
     assert_close(scrape.sum("reranker_requests_total", &[("code", "unavailable")]), 2.0);
-    assert_close(scrape.sum("reranker_requests_total", &[("code", "deadline_exceeded")]), 1.0);
+    assert_close(scrape.sum("reranker_requests_total", &[("code", "overloaded")]), 1.0);
     assert_close(scrape.sum("reranker_cancelled_total", &[]), 0.0);
     Ok(())
 }

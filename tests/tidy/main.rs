@@ -19,7 +19,7 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
         "reranker_proto",
         &["service/src/api/", "service/src/cli/bench/grpc.rs", "service/src/server", "tests/"],
     ),
-    ("prost", &["service/src/api/grpc", "proto/"]),
+    ("prost", &["proto/", "service/src/api/", "service/src/api/grpc", "tests/"]),
     ("reqwest", &["service/src/cli/bench/http.rs", "tests/"]),
     ("hdrhistogram", &["service/src/cli/bench/statistics.rs"]),
     ("axum", &["service/src/api/http", "service/src/server", "tests/"]),
@@ -42,7 +42,6 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["service/src/telemetry"]),
     ("tracing_opentelemetry", &["service/src/telemetry"]),
     ("prometheus_client", &["service/src/metrics"]),
-    ("prost", &["service/src/api/", "tests/"]),
     ("indicatif", &["service/src/cli/"]),
 ];
 

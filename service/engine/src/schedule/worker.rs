@@ -24,7 +24,10 @@ pub(super) fn run(shared: &Shared, scorer: &dyn Scorer, devices: f64) {
     while let Some(work) = take(shared) {
         let tokens: usize = work.iter().map(|work| work.slice.tokens).sum();
         let documents: usize = work.iter().map(|work| work.documents.len()).sum();
-        let span = tracing::info_span!("batch", tokens, documents, requests = work.len());
+        // OpenTelemetry has no unsigned numbers.
+        let [t, d, r] =
+            [tokens, documents, work.len()].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let span = tracing::info_span!("batch", tokens = t, documents = d, requests = r);
         for work in &work {
             span.follows_from(&work.span);
         }
