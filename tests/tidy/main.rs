@@ -48,6 +48,8 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
 /// Modules that decide: values in, values out.
 const PURE: &[&str] = &[
     "service/engine/src/schedule/queue.rs",
+    "service/engine/src/schedule/admission.rs",
+    "service/engine/src/schedule/ledger.rs",
     "service/engine/src/model/prompt.rs",
     "service/engine/src/model/batch.rs",
     "service/src/api/convert.rs",
