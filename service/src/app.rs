@@ -61,6 +61,8 @@ pub struct RequestLimits {
     pub documents: Option<usize>,
     /// Most bytes of the raw request: the HTTP body or the gRPC message.
     pub body_bytes: usize,
+    /// How long the caller of a stream may bring nothing, or take nothing, while it is its turn.
+    pub patience: Duration,
 }
 
 impl RequestLimits {
@@ -82,7 +84,12 @@ impl RequestLimits {
 impl Default for RequestLimits {
     /// The hosted API's.
     fn default() -> Self {
-        Self { bytes: MAX_TOTAL_BYTES, documents: None, body_bytes: 16 * 1024 * 1024 }
+        Self {
+            bytes: MAX_TOTAL_BYTES,
+            documents: None,
+            body_bytes: 16 * 1024 * 1024,
+            patience: Duration::from_mins(1),
+        }
     }
 }
 
@@ -224,7 +231,7 @@ impl App {
 
     /// False once a model's worker has ended outside a shutdown: only a restart helps then.
     pub fn is_healthy(&self) -> bool {
-        *self.0.stage.borrow() == Stage::Draining || self.models().iter().all(Engine::is_healthy)
+        self.models().iter().all(Engine::is_healthy)
     }
 
     /// What one request may bring.
@@ -326,14 +333,15 @@ impl App {
             return mock::rerank_stream(header, documents, send).await;
         }
         let engine = self.model(header.model.as_deref())?.clone();
-        let principal = header.principal.clone();
+        let (principal, latency) = (header.principal.clone(), header.latency);
         let begin = Charge { bytes: 0, requests: 1 };
-        let class = self.rates().check(&principal, header.latency, begin, Instant::now())?;
-        header.latency = header.latency.or((class == Latency::Slow).then_some(class));
+        let class = self.rates().check(&principal, latency, begin, Instant::now())?;
+        header.latency = latency.or((class == Latency::Slow).then_some(class));
         let charge = |received: Received, bytes| {
             self.0.limits.check(received.documents, received.bytes)?;
+            // Without a class each message is charged to what is left, as requests are.
             let charge = Charge { bytes, requests: 0 };
-            self.rates().check(&principal, Some(class), charge, Instant::now()).map(drop)
+            self.rates().check(&principal, latency, charge, Instant::now()).map(drop)
         };
         metrics::note_model(&engine.spec().name);
         metrics::note_class(class);

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a request has no answer. The text is for the caller and the same in both protocols.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Fields that are missing, of the wrong type or out of range: all of them at once.
     #[error("{}", Violations(.0))]

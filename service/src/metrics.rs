@@ -29,7 +29,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use engine::ModelFigures;
-pub(crate) use exchange::{Exchange, Outcome, carried, note_class, note_model};
+pub(crate) use exchange::{Exchange, Outcome, carried, note_class, note_error, note_model};
 pub(crate) use load::{Load, ModelLoad};
 
 /// The label of a route, model or class that a request did not come to, or that does not exist.

@@ -127,9 +127,11 @@ pub(crate) async fn rerank(
         principal: _,
     } = request;
     let total_bytes = total_bytes(&query, &documents);
-    let tokens = engine.estimate(&query, &documents);
+    let tokens = Some(engine.estimate(&query, &documents, cuts));
     let mut pairs = vec![None; documents.len()];
-    let opening = Opening { query, cuts, latency, tokens, deadline };
+    // Its documents are there, and nobody has to take its scores.
+    let patience = Duration::MAX;
+    let opening = Opening { query, cuts, latency, tokens, deadline, patience };
     let parts = stream::iter(Part::all(&documents).map(Ok));
     let done = score(engine, encoders, opening, parts, |scores| {
         for (index, pair) in scores {

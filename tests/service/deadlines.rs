@@ -137,24 +137,16 @@ async fn a_hundred_dropped_requests_free_the_device() -> Result<()> {
         })
         .collect();
     until("all are let in", async || engine.stats().queued_requests >= 99).await;
-    for call in calls {
+    for call in &calls {
         call.abort();
     }
+    until("all are dropped", async || engine.stats().cancelled_requests == 100).await;
+    let before = engine.stats().batches;
     idle(&engine).await;
     let stats = engine.stats();
     assert_eq!(stats.cancelled_requests, 100);
-    // All of them would have been 6,000 batches and more.
-    assert!(stats.batches < 3_000, "{stats:?}");
+    // The batch that ran while they were dropped, and one that was taken before the last was.
+    assert!(stats.batches <= before + 2, "{before} batches, then {stats:?}");
     until("nothing is in flight", async || server.app.in_flight() == 0).await;
-    Ok(())
-}
-
-/// A worker that has ended cannot be brought back: the process has to say so and end.
-#[tokio::test]
-async fn a_worker_that_ends_ends_the_server() -> Result<()> {
-    let (engine, server) = server().await?;
-    tokio::task::spawn_blocking(move || engine.close()).await?;
-    let ended = server.ended().await.expect_err("the worker is gone");
-    assert_eq!(ended.to_string(), "a model's worker ended; the log says why");
     Ok(())
 }

@@ -21,7 +21,12 @@ fn documents(count: usize, bytes: usize) -> RerankRequest {
 /// An operator's limits would hold for one protocol only, or not at all.
 #[tokio::test]
 async fn a_request_keeps_to_the_configured_limits() -> Result<()> {
-    let limits = RequestLimits { bytes: 1_000, documents: Some(3), body_bytes: 2_000 };
+    let limits = RequestLimits {
+        bytes: 1_000,
+        documents: Some(3),
+        body_bytes: 2_000,
+        ..RequestLimits::default()
+    };
     let settings = Settings { limits, ..Settings::default() };
     let server = Running::start_with(vec![random("m", 1).await?], settings).await?;
     let mut client = server.grpc().await?;
@@ -54,7 +59,12 @@ async fn a_request_keeps_to_the_configured_limits() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_share_one_budget() -> Result<()> {
     let limits = ConnectionLimits { inflight_bytes: 100_000, ..ConnectionLimits::default() };
-    let request = RequestLimits { bytes: 90_000, documents: None, body_bytes: 90_000 };
+    let request = RequestLimits {
+        bytes: 90_000,
+        documents: None,
+        body_bytes: 90_000,
+        ..RequestLimits::default()
+    };
     let edge = Edge { limits, ..Edge::default() };
     let settings = Settings { edge, limits: request, ..Settings::default() };
     let server = Running::start_with(vec![random("m", 1).await?], settings).await?;

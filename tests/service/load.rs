@@ -74,7 +74,8 @@ async fn waiting_and_running_work_is_in_the_load_and_on_the_scrape() -> Result<(
     // A prefix that documents share runs once a batch.
     let ran = scrape.sum("reranker_batch_tokens_total", &[]);
     assert!(ran > 0.0 && ran <= tokens, "{ran} of {tokens}");
-    assert!(ran <= scrape.sum("reranker_batch_capacity_tokens_total", &[]));
+    // A pair over the budget runs alone, so the fill may be over one.
+    assert!(scrape.sum("reranker_batch_capacity_tokens_total", &[]) > 0.0);
     assert!(scrape.sum("reranker_busy_seconds_total", &[]) > 0.0);
     assert!(scrape.sum("reranker_tokens_per_second", &[]) > 0.0);
     let after = load(&server).await?;

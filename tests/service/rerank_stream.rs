@@ -1,19 +1,24 @@
 //! `RerankStream`: documents as they come, scores as they are there.
 
 use anyhow::{Context, Result};
+use reranker::app::RequestLimits;
+use reranker::rate_limit::{Quota, Rates};
 use reranker_engine::EngineOptions;
 use reranker_proto::v1::rerank_stream_request::Message as Sent;
 use reranker_proto::v1::rerank_stream_response::Message as Received;
+use reranker_proto::v1::reranker_client::RerankerClient;
 use reranker_proto::v1::{
     LatencyMode, RerankRequest, RerankStreamDocuments, RerankStreamHeader, RerankStreamRequest,
     RerankStreamResponse, RerankStreamSummary,
 };
 use reranker_tests::checkpoint::Checkpoint;
-use reranker_tests::server::{Running, load, random};
+use reranker_tests::server::{Running, Settings, load, random};
 use reranker_tests::until;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -173,33 +178,99 @@ async fn wrong_streams_are_refused_with_what_is_wrong() -> Result<()> {
     Ok(())
 }
 
-/// A client that never reads must cost a bounded part of the queue and of memory, and hold up nobody.
+/// A client that never reads must cost a bounded part of the queue and of memory, and hold up nobody;
+/// and not for longer than it may be silent.
 #[tokio::test]
 async fn a_client_that_never_reads_slows_down_only_itself() -> Result<()> {
     let engine = random("m", 1).await?;
-    let server = Running::start(vec![engine.clone()], &[]).await?;
-    let stream = call(&server, header("q")).await?;
-    // Answers of 15 bytes each fill the client's window of 64 KiB after some thousands; 40,000
-    // documents of one byte are under the limit of bytes.
-    let sender = stream.send.clone();
-    let sending = tokio::spawn(async move {
-        let mut sent = 0;
-        while sent < 30_000 && sender.send(documents(&vec!["x".to_owned(); 10])).await.is_ok() {
-            sent += 10;
+    let limits = RequestLimits { patience: Duration::from_secs(1), ..RequestLimits::default() };
+    let settings = Settings { limits, ..Settings::default() };
+    let server = Running::start_with(vec![engine.clone()], settings).await?;
+    // The client's window, in bytes: some thousand answers.
+    let channel = Endpoint::from_shared(format!("http://{}", server.addresses.grpc))?
+        .initial_stream_window_size(65_535)
+        .connect()
+        .await?;
+    let (send, messages) = mpsc::channel(1);
+    send.send(header("q")).await?;
+    let mut client = RerankerClient::new(channel);
+    let answers = client.rerank_stream(ReceiverStream::new(messages)).await?.into_inner();
+    let all: Vec<String> = (0..30_000).map(|i| i.to_string()).collect();
+    let sending = tokio::spawn({
+        let all = all.clone();
+        async move {
+            for part in all.chunks(10) {
+                if send.send(documents(part)).await.is_err() {
+                    break;
+                }
+            }
         }
-        sent
     });
-    for _ in 0..20 {
-        let documents = vec!["another client's".to_owned()];
-        let request = RerankRequest { query: "q".into(), documents, ..RerankRequest::default() };
-        server.grpc().await?.rerank(request).await?;
-        let stats = engine.stats();
-        assert!(stats.queued_requests <= 2, "{stats:?}");
+    let request = RerankRequest {
+        query: "q".into(),
+        documents: vec!["another client's".to_owned()],
+        ..RerankRequest::default()
+    };
+    until("the call is given up", async || {
+        let answered = server.grpc().await.expect("connects").rerank(request.clone()).await;
+        assert!(answered.is_ok(), "{answered:?}");
+        server.app.in_flight() == 0
+    })
+    .await;
+    let ran = engine.stats().batch_tokens;
+    let whole = RerankRequest { documents: all, ..request };
+    server.grpc().await?.rerank(whole).await?;
+    let whole = engine.stats().batch_tokens - ran;
+    assert!(ran < whole * 7 / 10, "{ran} of {whole} tokens ran for a client that reads nothing");
+    drop(answers);
+    sending.await?;
+    Ok(())
+}
+
+/// A stream whose client has fallen silent would hold its place for ever; one that waits for the
+/// server has not fallen silent.
+#[tokio::test]
+async fn a_silent_client_is_told_that_its_time_is_over() -> Result<()> {
+    let limits = RequestLimits { patience: Duration::from_millis(50), ..RequestLimits::default() };
+    let settings = Settings { limits, ..Settings::default() };
+    let server = Running::start_with(vec![random("m", 1).await?], settings).await?;
+    let mut stream = call(&server, header("q")).await?;
+    // Scored in several times the patience.
+    stream.send.send(documents(&texts(1_000, 200))).await?;
+    let mut scored = 0;
+    while scored < 1_000 {
+        scored += stream.scores().await?.len();
     }
-    drop(stream);
-    let sent = sending.await?;
-    assert!(sent <= 30_000);
-    until("the dropped stream is gone", async || server.app.in_flight() == 0).await;
+    let status = loop {
+        match stream.answers.message().await {
+            Ok(answer) => assert!(answer.is_some(), "the stream ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let (_, metrics) = server.admin("/metrics").await?;
+    let counted = "code=\"body_timeout\"} 1";
+    assert!(metrics.lines().any(|line| line.ends_with(counted)), "{metrics}");
+    Ok(())
+}
+
+/// What a stream is refused for is what a call is refused for: code, text and count.
+#[tokio::test]
+async fn a_streams_rates_are_a_calls_rates() -> Result<()> {
+    let quota = |bytes| Quota { bytes: Some(bytes), requests: None };
+    let rates = Rates { fast: quota(1_000), slow: quota(2_000) };
+    let settings = Settings { rates, ..Settings::default() };
+    let server = Running::start_with(vec![random("m", 1).await?], settings).await?;
+    let stream = call(&server, header("q")).await?;
+    // Fast has room for the first of them, slow for the next two, nobody for the last.
+    for document in ["a", "b", "c", "d"] {
+        let _ = stream.send.send(documents(&[document.repeat(800)])).await;
+    }
+    let status = stream.rest().await.expect_err("is over its rate");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().starts_with("rate limit: "), "{status:?}");
+    let (_, metrics) = server.admin("/metrics").await?;
+    assert!(metrics.contains("reason=\"rate_limit\""), "{metrics}");
     Ok(())
 }
 
@@ -224,8 +295,7 @@ async fn a_dropped_stream_leaves_the_queue() -> Result<()> {
     Ok(())
 }
 
-/// Shutdown lets a stream end properly, and does not wait for one that never ends for longer than
-/// the grace.
+/// Shutdown lets a stream end properly.
 #[tokio::test]
 async fn a_stream_that_was_let_in_ends_properly_at_shutdown() -> Result<()> {
     let server = Running::start(vec![random("m", 1).await?], &[]).await?;

@@ -92,6 +92,8 @@ struct State {
     closing: bool,
     /// Cleared when a worker ends, for whatever reason.
     alive: bool,
+    /// Set when a worker ends though nobody has closed the scheduler.
+    failed: bool,
 }
 
 /// An admitted request until its last score.
@@ -104,11 +106,13 @@ struct Admitted {
     promised: usize,
     /// Tokens of documents that have not run.
     waiting: usize,
+    /// Nobody knew at admission how many documents would come.
+    is_stream: bool,
     /// No further documents come.
     whole: bool,
     /// The caller's span, to be linked with the batches that the request rides in.
     span: tracing::Span,
-    /// Open until the first batch.
+    /// Open from the first documents to their first batch.
     queue_span: tracing::Span,
     answers: Arc<Answers>,
 }
@@ -124,7 +128,9 @@ struct Answers {
 struct AnswersState {
     ledger: Ledger,
     inference: Duration,
-    /// When the first batch with any of the documents began.
+    /// When the first documents came.
+    queued: Option<Instant>,
+    /// When the first batch with any of them began.
     started: Option<Instant>,
     end: Option<Result<(), ScoreError>>,
 }
@@ -168,6 +174,7 @@ impl Scheduler {
                 next_id: 0,
                 closing: false,
                 alive: true,
+                failed: false,
             }),
             changed: Condvar::new(),
             policy: Policy { max_batch_tokens, max_queued_tokens, max_queue, interactive },
@@ -184,11 +191,12 @@ impl Scheduler {
         Self { shared, workers }
     }
 
-    /// Admits a whole request of about `tokens`, or refuses it at once.
+    /// Admits a whole request of about `tokens`, or refuses it at once. Without `tokens` the request
+    /// is a stream, whose documents need room as they come.
     pub(crate) fn admit(
         &self,
         latency: Option<Latency>,
-        tokens: usize,
+        tokens: Option<usize>,
         deadline: Option<Instant>,
     ) -> Result<(Feed, Scored), ScoreError> {
         let now = Instant::now();
@@ -200,27 +208,29 @@ impl Scheduler {
         if patience.is_some_and(|patience| patience.is_zero()) {
             return Err(ScoreError::DeadlineExceeded);
         }
-        let demand = Demand { latency, tokens, patience };
+        let promised = tokens.unwrap_or(0);
+        let demand = Demand { latency, tokens: promised, patience };
         let latency = admission::admit(&self.shared.policy, &state.work, &demand)?;
         let id = state.next_id;
         state.next_id += 1;
-        state.work.backlog(latency).change(0, tokens);
+        state.work.backlog(latency).change(0, promised);
         let answers = Arc::new(Answers::default());
         let admitted = Admitted {
             header: Header { id, latency, prefix: 0, deadline },
             prefix: Arc::from([]),
             documents: Vec::new(),
-            promised: tokens,
+            promised,
+            is_stream: tokens.is_none(),
             waiting: 0,
             whole: false,
             span: tracing::Span::current(),
-            queue_span: tracing::info_span!("queue", tokens, latency = ?latency),
+            queue_span: tracing::Span::none(),
             answers: answers.clone(),
         };
         state.requests.insert(id, admitted);
         drop(state);
         let feed = Feed { shared: self.shared.clone(), id };
-        let scored = Scored { shared: self.shared.clone(), answers, id, latency, admitted: now };
+        let scored = Scored { shared: self.shared.clone(), answers, id, latency };
         Ok((feed, scored))
     }
 
@@ -237,8 +247,7 @@ impl Scheduler {
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        let state = self.shared.lock();
-        state.alive && !state.closing
+        !self.shared.lock().failed
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -305,8 +314,9 @@ impl Feed {
     /// request's own estimate they were.
     ///
     /// # Errors
-    /// [`ScoreError::Closing`] if nobody is left to score them. A request that has failed or was
-    /// dropped takes documents and forgets them.
+    /// [`ScoreError::Closing`] if nobody is left to score them; [`ScoreError::Overloaded`] if the queue
+    /// has no room for more of a stream, which may try again then. A request that has failed or
+    /// was dropped takes documents and forgets them.
     pub(crate) fn push(
         &self,
         prefix: &Arc<[u32]>,
@@ -317,11 +327,21 @@ impl Feed {
         if !state.alive {
             return Err(ScoreError::Closing);
         }
-        let Some(request) = state.requests.get_mut(&self.id) else { return Ok(()) };
+        let State { requests, work, .. } = &mut *state;
+        let Some(request) = requests.get_mut(&self.id) else { return Ok(()) };
+        if request.is_stream {
+            let tokens = prefix.len() + documents.iter().map(|d| d.ids.len()).sum::<usize>();
+            admission::has_room(&self.shared.policy, work, tokens)?;
+        }
         request.prefix = prefix.clone();
         request.header.prefix = prefix.len();
         let header = request.header;
         let mut answers = request.answers.lock();
+        if answers.queued.is_none() && !documents.is_empty() {
+            answers.queued = Some(Instant::now());
+            let latency = header.latency;
+            request.queue_span = tracing::info_span!(parent: &request.span, "queue", ?latency);
+        }
         let first = answers.ledger.slots();
         let new: Vec<&EncodedDocument> = documents
             .iter()
@@ -376,7 +396,6 @@ pub(crate) struct Scored {
     answers: Arc<Answers>,
     id: u64,
     latency: Latency,
-    admitted: Instant,
 }
 
 /// A document's place and size, and its logit.
@@ -423,10 +442,11 @@ impl Scored {
         self.answers.lock().inference
     }
 
-    /// Time from admission to the first batch; so far, while there was none.
+    /// Time from the first documents to their first batch; so far, while there was none.
     pub(crate) fn queued(&self) -> Duration {
-        let started = self.answers.lock().started;
-        started.unwrap_or_else(Instant::now).saturating_duration_since(self.admitted)
+        let AnswersState { queued, started, .. } = *self.answers.lock();
+        let Some(queued) = queued else { return Duration::ZERO };
+        started.unwrap_or_else(Instant::now).saturating_duration_since(queued)
     }
 }
 

@@ -134,10 +134,10 @@ pub(crate) fn stream_header(
     let v1::RerankStreamHeader { model, query, latency } = header;
     let latency = latency_mode(latency)
         .map_err(|violation| Error::InvalidRequest(vec![violation.inside("header")]))?;
-    let &Admission { received, deadline, ref principal, .. } = admission;
+    let &Admission { received, deadline, limits, ref principal, .. } = admission;
+    let (patience, principal) = (limits.patience, principal.clone());
     let model = Some(model).filter(|model| !model.is_empty());
-    let principal = principal.clone();
-    Ok(StreamHeader { model, query, latency, received, deadline, principal })
+    Ok(StreamHeader { model, query, latency, received, deadline, patience, principal })
 }
 
 /// What a stream must begin with, and must not go on with.

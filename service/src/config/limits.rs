@@ -108,6 +108,7 @@ impl LimitsArgs {
             bytes: self.max_request_bytes,
             documents: self.max_request_documents.map(NonZeroUsize::get),
             body_bytes: self.max_body_bytes,
+            patience: Duration::from_secs(self.body_timeout_seconds.get()),
         };
         if limits.bytes > limits.body_bytes as u64 {
             return Err(format!(

@@ -21,6 +21,7 @@ tokio::task_local! {
 struct Notes {
     model: Option<String>,
     class: Option<Latency>,
+    error: Option<Outcome>,
 }
 
 /// Tells the running exchange which model answers it. Only names of loaded models: a label is kept
@@ -32,6 +33,11 @@ pub(crate) fn note_model(name: &str) {
 /// Tells the running exchange which class it runs in.
 pub(crate) fn note_class(latency: Latency) {
     note(|notes| notes.class = Some(latency));
+}
+
+/// Tells the running exchange with what error its stream ends; a trailer has no more than a number.
+pub(crate) fn note_error(error: &Error) {
+    note(|notes| notes.error = Some(error.into()));
 }
 
 fn note(change: impl FnOnce(&mut Notes)) {
@@ -142,9 +148,13 @@ impl Exchange {
         self.ended = true;
         let elapsed = self.started.elapsed();
         let protocol = self.protocol.name();
-        let (model, class) = {
+        let (model, class, error) = {
             let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            (notes.model.take(), notes.class.map_or(UNKNOWN, class))
+            (notes.model.take(), notes.class.map_or(UNKNOWN, class), notes.error.take())
+        };
+        let outcome = match outcome {
+            Outcome::Failed(..) => error.unwrap_or(outcome),
+            Outcome::Ok | Outcome::Cancelled => outcome,
         };
         let model = model.map_or(Cow::Borrowed(UNKNOWN), Cow::Owned);
         let code = outcome.word();

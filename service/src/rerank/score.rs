@@ -6,7 +6,7 @@ use reranker_engine::{
     Cuts, EncodedDocuments, EncodedQuery, Engine, Feed, Latency, PairScore, ScoreError, ScoreStream,
 };
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -16,9 +16,11 @@ pub(super) struct Opening {
     pub(super) query: String,
     pub(super) cuts: Cuts,
     pub(super) latency: Option<Latency>,
-    /// Estimate of all that will come; 0 if nobody knows.
-    pub(super) tokens: usize,
+    /// Estimate of all that will come; none: a stream, of which nobody knows.
+    pub(super) tokens: Option<usize>,
     pub(super) deadline: Option<Instant>,
+    /// How long the caller may bring nothing, or take nothing, while it is its turn.
+    pub(super) patience: Duration,
 }
 
 /// Consecutive documents that are encoded in one go.
@@ -75,7 +77,8 @@ fn parts<D: AsRef<str>>(documents: &[D]) -> Vec<Range<usize>> {
 /// take its time. Dropping the future cancels what has not run.
 ///
 /// # Errors
-/// What admission refuses, what `parts` fails with, [`Error::DeadlineExceeded`].
+/// What admission refuses, what `parts` fails with, [`Error::DeadlineExceeded`],
+/// [`Error::BodyTimeout`].
 pub(super) async fn score<Sent: Future<Output = ()>>(
     engine: &Engine,
     encoders: &Semaphore,
@@ -83,9 +86,9 @@ pub(super) async fn score<Sent: Future<Output = ()>>(
     parts: impl Stream<Item = Result<Part, Error>>,
     sink: impl FnMut(Vec<(usize, PairScore)>) -> Sent,
 ) -> Result<Done, Error> {
-    let Opening { query, cuts, latency, tokens, deadline } = opening;
+    let Opening { query, cuts, latency, tokens, deadline, patience } = opening;
     let (feed, scores) = engine.admit(latency, tokens, deadline).map_err(refused)?;
-    let window = Semaphore::new(WINDOW);
+    let window = Window { free: Semaphore::new(WINDOW), patience };
     let fed = feed_all(engine, encoders, feed, (query, cuts), parts, &window);
     let taken = take_all(scores, sink, &window);
     let both = future::try_join(fed, taken);
@@ -98,6 +101,41 @@ pub(super) async fn score<Sent: Future<Output = ()>>(
     Ok(done)
 }
 
+/// The documents between the queue and the reader of their scores.
+struct Window {
+    free: Semaphore,
+    patience: Duration,
+}
+
+impl Window {
+    /// The next part. The caller may be silent while it waits for scores, else for so long.
+    async fn next(
+        &self,
+        mut parts: Pin<&mut impl Stream<Item = Result<Part, Error>>>,
+    ) -> Result<Option<Part>, Error> {
+        loop {
+            match tokio::time::timeout(self.patience, parts.next()).await {
+                Ok(part) => return part.transpose(),
+                Err(_) if self.free.available_permits() < WINDOW => {}
+                Err(_) => return Err(Error::BodyTimeout { timeout: self.patience }),
+            }
+        }
+    }
+
+    /// Waits until so many documents have room.
+    async fn enter(&self, documents: usize) {
+        let room = self.free.acquire_many(documents as u32).await;
+        room.expect("the window is never closed").forget();
+    }
+
+    /// Hands scores of so many documents out; the caller has so long to take them.
+    async fn leave(&self, documents: usize, sent: impl Future<Output = ()>) -> Result<(), Error> {
+        let taken = tokio::time::timeout(self.patience, sent).await;
+        self.free.add_permits(documents);
+        taken.map_err(|_| Error::BodyTimeout { timeout: self.patience })
+    }
+}
+
 /// Encodes and queues the documents as they come.
 async fn feed_all(
     engine: &Engine,
@@ -105,26 +143,43 @@ async fn feed_all(
     feed: Feed,
     (query, cuts): (String, Cuts),
     parts: impl Stream<Item = Result<Part, Error>>,
-    window: &Semaphore,
+    window: &Window,
 ) -> Result<(), Error> {
     let mut parts = pin!(parts);
     let mut query = QueryText::Plain(query, cuts);
-    while let Some(part) = parts.next().await {
-        let Part { documents, range } = part?;
-        let room = window.acquire_many(range.len() as u32).await;
-        room.expect("the window is never closed").forget();
-        let _turn = encoders.acquire().await.expect("the encoders are never closed");
+    while let Some(Part { documents, range }) = window.next(parts.as_mut()).await? {
+        window.enter(range.len()).await;
+        let turn = encoders.acquire().await.expect("the encoders are never closed");
         let encoder = engine.clone();
-        let span = tracing::info_span!("tokenize", documents = range.len());
+        let span = tracing::info_span!("tokenize", documents = range.len() as i64);
         let encode = move || span.in_scope(|| encode(&encoder, query, &documents[range]));
         let encoded = tokio::task::spawn_blocking(encode).await;
+        drop(turn);
         let (encoded, documents) =
             encoded.map_err(|error| Error::Internal { cause: format!("encoding: {error}") })?;
-        feed.push(&encoded, documents).map_err(refused)?;
+        push(&feed, &encoded, &documents).await?;
         query = QueryText::Encoded(encoded);
     }
     feed.finish();
     Ok(())
+}
+
+/// Queues documents as soon as there is room; what was admitted whole always has.
+async fn push(
+    feed: &Feed,
+    query: &EncodedQuery,
+    documents: &EncodedDocuments,
+) -> Result<(), Error> {
+    const SHORTEST: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_millis(200);
+    loop {
+        match feed.push(query, documents) {
+            Err(ScoreError::Overloaded { retry_after, .. }) => {
+                tokio::time::sleep(retry_after.clamp(SHORTEST, LONGEST)).await;
+            }
+            pushed => return pushed.map_err(refused),
+        }
+    }
 }
 
 enum QueryText {
@@ -149,15 +204,14 @@ fn encode(
 async fn take_all<Sent: Future<Output = ()>>(
     mut scores: ScoreStream,
     mut sink: impl FnMut(Vec<(usize, PairScore)>) -> Sent,
-    window: &Semaphore,
+    window: &Window,
 ) -> Result<Done, Error> {
     let mut tokens = 0;
     while let Some(scored) = scores.next().await {
         let scored = scored.map_err(refused)?;
         let count = scored.len();
         tokens += scored.iter().map(|(_, pair)| pair.tokens as u64).sum::<u64>();
-        sink(scored).await;
-        window.add_permits(count);
+        window.leave(count, sink(scored)).await?;
     }
     Ok(Done {
         latency: scores.latency(),

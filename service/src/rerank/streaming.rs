@@ -22,6 +22,8 @@ pub struct StreamHeader {
     pub received: Instant,
     /// When the caller stops waiting for the answer.
     pub deadline: Option<Instant>,
+    /// How long the caller may bring nothing, or take nothing, while it is its turn.
+    pub patience: Duration,
     /// Who calls.
     pub principal: Principal,
 }
@@ -77,7 +79,8 @@ pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
     documents: impl Stream<Item = Result<Vec<String>, Error>>,
     mut send: impl FnMut(StreamEvent) -> Sent,
 ) -> Result<(), Error> {
-    let StreamHeader { model: _, query, latency, received, deadline, principal: _ } = header;
+    let StreamHeader { model: _, query, latency, received, deadline, patience, principal: _ } =
+        header;
     let mut so_far = Received::default();
     let parts = {
         let (so_far, query) = (&mut so_far, query.clone());
@@ -95,8 +98,8 @@ pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
             })
         })
     };
-    // Nobody knows how much will come; it takes its turns as it comes, so the queue stays short.
-    let opening = Opening { query, cuts: Cuts::default(), latency, tokens: 0, deadline };
+    let cuts = Cuts::default();
+    let opening = Opening { query, cuts, latency, tokens: None, deadline, patience };
     let done = score(engine, encoders, opening, parts, |scores| {
         let results = scores.iter().map(|(index, pair)| RerankResult::new(*index, pair));
         send(StreamEvent::Scores(results.collect()))

@@ -40,6 +40,8 @@ const DEAD_PEER: Duration = Duration::from_secs(30);
 const DEAD_PEER_ANSWER: Duration = Duration::from_secs(20);
 /// Requests at a time on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 1_000;
+/// Bytes of an answer that wait for an HTTP/2 client to take them.
+const SEND_BUFFER: usize = 64 * 1024;
 /// Requests that a client has reset before they were looked at; more end the connection. Honest
 /// clients reset after a timeout, not thousands at once.
 const MAX_PENDING_RESETS: usize = 100;
@@ -231,6 +233,7 @@ fn builder(protocol: Protocol, limits: ConnectionLimits) -> Builder<TokioExecuto
         .timer(TokioTimer::new())
         .max_header_list_size(limits.header_bytes)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .keep_alive_interval(DEAD_PEER)

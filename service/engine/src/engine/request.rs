@@ -52,18 +52,20 @@ impl EncodedRequest {
 
 impl Engine {
     /// About how many tokens a request is, from its bytes alone; takes next to no time.
-    pub fn estimate<D: AsRef<str>>(&self, query: &str, documents: &[D]) -> usize {
+    pub fn estimate<D: AsRef<str>>(&self, query: &str, documents: &[D], cuts: Cuts) -> usize {
         if documents.is_empty() {
             return 0;
         }
         let tokenizer = &self.0.model.tokenizer;
-        tokenizer.estimate_query(query) + tokenizer.estimate_documents(documents)
+        let most = cuts.document_tokens.unwrap_or(usize::MAX);
+        tokenizer.estimate_query(query, cuts) + tokenizer.estimate_documents(documents, most)
     }
 
     /// Lets a whole request of about `tokens` in, or refuses it at once.
     ///
     /// Without a class it is fast if its answer is expected within the interactive bound, else slow.
-    /// What it holds of the queue is settled by what is pushed into its [`Feed`].
+    /// What it holds of the queue is settled by what is pushed into its [`Feed`]. Without `tokens` it
+    /// is a stream: its class is decided by what waits now, and its documents need room as they come.
     ///
     /// # Errors
     /// [`ScoreError::Overloaded`] if it would wait too long or the queue has no room,
@@ -72,7 +74,7 @@ impl Engine {
     pub fn admit(
         &self,
         latency: Option<Latency>,
-        tokens: usize,
+        tokens: Option<usize>,
         deadline: Option<Instant>,
     ) -> Result<(Feed, ScoreStream), ScoreError> {
         let (feed, scored) = self.0.scheduler.admit(latency, tokens, deadline)?;
@@ -94,7 +96,7 @@ impl Engine {
         documents: &[D],
     ) -> EncodedDocuments {
         let tokenizer = &self.0.model.tokenizer;
-        let estimate = tokenizer.estimate_documents(documents);
+        let estimate = tokenizer.estimate_documents(documents, query.0.room());
         EncodedDocuments { documents: tokenizer.encode_documents(&query.0, documents), estimate }
     }
 
@@ -115,10 +117,10 @@ impl Engine {
     /// # Errors
     /// As [`admit`](Self::admit).
     pub fn submit(&self, request: EncodedRequest) -> Result<Ticket, ScoreError> {
-        let (feed, scores) = self.admit(None, request.device_tokens(), None)?;
+        let (feed, scores) = self.admit(None, Some(request.device_tokens()), None)?;
         let EncodedRequest { query, documents } = request;
         let count = documents.documents.len();
-        feed.push(&query, documents)?;
+        feed.push(&query, &documents)?;
         feed.finish();
         Ok(Ticket { scores, documents: count })
     }
@@ -146,14 +148,15 @@ impl Feed {
     /// Documents with the same tokens as an earlier one are not scored again.
     ///
     /// # Errors
-    /// [`ScoreError::Closing`] if the workers have ended.
+    /// [`ScoreError::Closing`] if the workers have ended; [`ScoreError::Overloaded`] if the queue has
+    /// no room for more of a stream now.
     pub fn push(
         &self,
         query: &EncodedQuery,
-        documents: EncodedDocuments,
+        documents: &EncodedDocuments,
     ) -> Result<(), ScoreError> {
         let EncodedDocuments { documents, estimate } = documents;
-        self.0.push(&query.0.ids, &documents, estimate)
+        self.0.push(&query.0.ids, documents, *estimate)
     }
 
     /// There are no more documents.
@@ -198,7 +201,7 @@ impl ScoreStream {
         self.scored.inference()
     }
 
-    /// Time from admission to the first of those batches; so far, if there was none.
+    /// Time from the first documents to the first of those batches; so far, if there was none.
     pub fn queued(&self) -> Duration {
         self.scored.queued()
     }

@@ -46,7 +46,6 @@ pub(crate) struct PairTokenizer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EncodedPrefix {
     pub(crate) ids: Arc<[u32]>,
-    /// Tokens that a document may have behind it.
     room: usize,
     /// The query was too long and lost its last tokens.
     truncated: bool,
@@ -58,6 +57,13 @@ pub(crate) struct EncodedDocument {
     pub(crate) ids: Arc<[u32]>,
     /// The pair was too long and lost its last document (or query) tokens.
     pub(crate) truncated: bool,
+}
+
+impl EncodedPrefix {
+    /// Tokens that a document may have behind it.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
 }
 
 impl PairTokenizer {
@@ -176,30 +182,32 @@ impl PairTokenizer {
     ) -> Vec<EncodedDocument> {
         let encode_one = |document: &D| {
             let mut ids = encode(&self.text, prepare(document.as_ref(), self.document_chars));
-            let truncated = prefix.truncated || ids.len() > prefix.room;
+            let whole = ids.len();
+            let truncated = prefix.truncated || whole > prefix.room;
             ids.truncate(prefix.room);
             ids.extend_from_slice(&self.after_document);
-            EncodedDocument { ids: ids.into(), truncated }
+            (EncodedDocument { ids: ids.into(), truncated }, whole)
         };
-        let encoded: Vec<EncodedDocument> = documents.par_iter().map(encode_one).collect();
-        let bytes: usize = documents.iter().map(|document| self.read_bytes(document)).sum();
-        let frame = self.after_document.len() * documents.len();
-        let tokens: usize = encoded.iter().map(|document| document.ids.len()).sum();
-        self.rate.observe(bytes, tokens - frame);
+        let (encoded, tokens): (Vec<EncodedDocument>, Vec<usize>) =
+            documents.par_iter().map(encode_one).unzip();
+        let bytes = documents.iter().map(|document| self.read_bytes(document)).sum();
+        // As they were before a cut: the rate is that of texts, not of callers' limits.
+        self.rate.observe(bytes, tokens.into_iter().sum());
         encoded
     }
 
-    /// About how many tokens [`encode_documents`](Self::encode_documents) will give, without reading
-    /// the texts.
-    pub(crate) fn estimate_documents<D: AsRef<str>>(&self, documents: &[D]) -> usize {
-        let bytes = documents.iter().map(|document| self.read_bytes(document)).sum();
-        self.rate.tokens(bytes) + self.after_document.len() * documents.len()
+    /// About how many tokens [`encode_documents`](Self::encode_documents) will give, each document
+    /// cut to `most`, without reading the texts.
+    pub(crate) fn estimate_documents<D: AsRef<str>>(&self, documents: &[D], most: usize) -> usize {
+        let text = |document| self.rate.tokens(self.read_bytes(document)).min(most);
+        documents.iter().map(|document| text(document) + self.after_document.len()).sum()
     }
 
     /// About how many tokens [`encode_query`](Self::encode_query) will give.
-    pub(crate) fn estimate_query(&self, query: &str) -> usize {
+    pub(crate) fn estimate_query(&self, query: &str, cuts: Cuts) -> usize {
         let bytes = query.len().min(self.query_chars * BYTES_PER_CHAR);
-        self.before_query.len() + self.rate.tokens(bytes) + self.between.len()
+        let text = self.rate.tokens(bytes).min(cuts.query_tokens.unwrap_or(usize::MAX));
+        self.before_query.len() + text + self.between.len()
     }
 
     /// Bytes of a document that are read; a guess for those that are cut.

@@ -102,11 +102,7 @@ fn admit_as(
     latency: Latency,
     asked: Option<Latency>,
 ) -> Result<Latency, ScoreError> {
-    let queued = work.tokens();
-    if queued > 0 && queued + demand.tokens > policy.max_queued_tokens {
-        let retry_after = work.time(queued + demand.tokens - policy.max_queued_tokens);
-        return Err(ScoreError::Overloaded { bound: Bound::Memory, retry_after });
-    }
+    has_room(policy, work, demand.tokens)?;
     let ahead = work.ahead(latency, demand.tokens, policy.max_batch_tokens);
     let wait = work.time(ahead);
     let answer = work.time(ahead + demand.tokens);
@@ -120,6 +116,19 @@ fn admit_as(
         within(answer, limit, Bound::Deadline { expected: answer, limit })?;
     }
     Ok(latency)
+}
+
+/// Whether the queue takes so many more tokens.
+///
+/// # Errors
+/// [`ScoreError::Overloaded`] if it has other tokens and no room for these.
+pub(super) fn has_room(policy: &Policy, work: &Work, tokens: usize) -> Result<(), ScoreError> {
+    let queued = work.tokens();
+    if queued > 0 && queued + tokens > policy.max_queued_tokens {
+        let retry_after = work.time(queued + tokens - policy.max_queued_tokens);
+        return Err(ScoreError::Overloaded { bound: Bound::Memory, retry_after });
+    }
+    Ok(())
 }
 
 fn within(expected: Duration, limit: Duration, bound: Bound) -> Result<(), ScoreError> {

@@ -17,8 +17,9 @@ pub(super) struct Queue {
     flows: HashMap<u64, Flow>,
     fast: VecDeque<u64>,
     slow: VecDeque<u64>,
-    /// Tokens that slow work may run ahead of fast work, earned while it waited.
-    slow_credit: usize,
+    /// Tokens that slow work has earned while it waited for fast work, less those it has run while
+    /// fast work waited.
+    slow_credit: i64,
 }
 
 /// The waiting documents of one request.
@@ -115,17 +116,20 @@ impl Queue {
     /// what the first leaves.
     pub(super) fn take(&mut self, budget: usize) -> Vec<Slice> {
         let mut slices = Vec::new();
-        let earned = !self.slow.is_empty() && self.slow_credit >= budget;
+        let both_wait = !self.fast.is_empty() && !self.slow.is_empty();
+        let earned = both_wait && self.slow_credit >= budget as i64;
         let order =
             if earned { [Latency::Slow, Latency::Fast] } else { [Latency::Fast, Latency::Slow] };
         let mut used = 0;
         for latency in order {
             let before = used;
             self.fill(latency, budget, &mut used, &mut slices);
-            let taken = used - before;
-            match latency {
-                Latency::Fast => self.slow_credit += taken / (SLOW_ONE_IN - 1),
-                Latency::Slow => self.slow_credit = self.slow_credit.saturating_sub(taken),
+            let taken = (used - before) as i64;
+            if both_wait {
+                self.slow_credit += match latency {
+                    Latency::Fast => taken / (SLOW_ONE_IN as i64 - 1),
+                    Latency::Slow => -taken,
+                };
             }
         }
         if self.slow.is_empty() {

@@ -25,8 +25,7 @@ pub(super) fn run(shared: &Shared, scorer: &dyn Scorer, devices: f64) {
         let tokens: usize = work.iter().map(|work| work.slice.tokens).sum();
         let documents: usize = work.iter().map(|work| work.documents.len()).sum();
         // OpenTelemetry has no unsigned numbers.
-        let [t, d, r] =
-            [tokens, documents, work.len()].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let [t, d, r] = [tokens, documents, work.len()].map(|count| count as i64);
         let span = tracing::info_span!("batch", tokens = t, documents = d, requests = r);
         for work in &work {
             span.follows_from(&work.span);
@@ -46,6 +45,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.alive = false;
+        state.failed |= !state.closing;
         let ids: Vec<u64> = state.requests.keys().copied().collect();
         for id in ids {
             let request = state.remove(id);
@@ -63,7 +63,7 @@ fn take(shared: &Shared) -> Option<Vec<Work>> {
     loop {
         let now = Instant::now();
         for id in state.queue.expire(now) {
-            let request = state.remove(id);
+            let request = state.cancel(id);
             request.inspect(|request| request.answers.end(Err(ScoreError::DeadlineExceeded)));
         }
         let slices = state.queue.take(shared.policy.max_batch_tokens);
@@ -144,7 +144,6 @@ fn score(
     let start = Instant::now();
     let logits = catch_unwind(AssertUnwindSafe(|| scorer.score(&batch)));
     let elapsed = start.elapsed();
-    shared.lock().measure(batch.tokens(), elapsed, devices);
     let logits = logits.unwrap_or_else(|_| {
         Err(ScoreFailure::Batch("the model panicked on this batch".to_owned()))
     })?;
@@ -155,6 +154,8 @@ fn score(
     if logits.iter().any(|logit| !logit.is_finite()) {
         return Err(ScoreFailure::Batch("a score is not finite".to_owned()));
     }
+    // A batch that failed says nothing of how fast the device is.
+    shared.lock().measure(batch.tokens(), elapsed, devices);
     Ok((logits, elapsed))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::convert::{self, RerankFields};
 use crate::api::{catch_panic, principal};
-use crate::app::{Admission, App};
+use crate::app::{Admission, App, RequestLimits};
 use crate::error::{Error, Violation};
 use crate::metrics;
 use crate::rerank::StreamEvent;
@@ -96,9 +96,11 @@ async fn answer_stream(
     admission: Admission,
     answers: mpsc::Sender<Result<RerankStreamResponse, Status>>,
 ) {
-    let limit_bytes = app.limits().body_bytes;
+    let RequestLimits { body_bytes: limit_bytes, patience, .. } = app.limits();
     let run = async {
-        let first = messages.message().await.map_err(|status| broken(&status, limit_bytes))?;
+        let first = tokio::time::timeout(patience, messages.message()).await;
+        let first = first.map_err(|_| Error::BodyTimeout { timeout: patience })?;
+        let first = first.map_err(|status| broken(&status, limit_bytes))?;
         let Some(Message::Header(header)) = first.and_then(|first| first.message) else {
             return Err(Error::InvalidRequest(vec![convert::header_violation()]));
         };
@@ -122,6 +124,9 @@ async fn answer_stream(
         app.rerank_stream(header, documents, send).await
     };
     if let Err(error) = catch_panic(run).await {
+        metrics::note_error(&error);
+        // A client that takes nothing holds up nobody but itself.
+        drop(admission);
         drop(answers.send(Err(error.into())).await);
     }
 }

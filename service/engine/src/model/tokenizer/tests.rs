@@ -192,3 +192,20 @@ fn refuses_a_tokenizer_that_does_not_fit() {
     assert!(no_room.to_string().contains("13 positions"), "{no_room}");
     assert!(parse(b"{", SpecialTokens::Plain, 8192, 4096).is_err());
 }
+
+/// One caller's own limits would make everybody's requests look small, or their own look large.
+#[test]
+fn estimates_learn_from_texts_and_know_of_cuts() {
+    let tokenizer = qwen_of(32_768);
+    let documents = ["words of a document, ".repeat(400)];
+    let one = Cuts { document_tokens: Some(1), ..Cuts::default() };
+    for _ in 0..50 {
+        let prefix = tokenizer.encode_query("q", one);
+        tokenizer.encode_documents(&prefix, &documents);
+    }
+    let prefix = tokenizer.encode_query("q", Cuts::default());
+    let real = tokenizer.encode_documents(&prefix, &documents)[0].ids.len();
+    let estimate = tokenizer.estimate_documents(&documents, usize::MAX);
+    assert!((real * 9 / 10..real * 2).contains(&estimate), "{estimate} for {real}");
+    assert_eq!(tokenizer.estimate_documents(&documents, 1), 1 + tokenizer.after_document.len());
+}

@@ -124,20 +124,20 @@ proptest! {
     #[test]
     fn slow_work_gets_its_fifth_and_no_more(
         fast in 1..100usize,
-        slow in 1..100usize,
+        slow in 1..10_000usize,
         budget in 500..3_000usize,
     ) {
         let mut queue = Queue::default();
-        queue.push(&header(0, Latency::Fast, 1), 0, vec![fast; 300_000 / fast]);
-        queue.push(&header(1, Latency::Slow, 1), 0, vec![slow; 300_000 / slow]);
+        queue.push(&header(0, Latency::Fast, 1), 0, vec![fast; 900_000 / fast]);
+        queue.push(&header(1, Latency::Slow, 1), 0, vec![slow; 900_000 / slow]);
         let (mut all, mut of_slow) = (0, 0);
-        for _ in 0..60 {
+        while all < 60 * budget.max(slow) {
             let slices = queue.take(budget);
             all += tokens(&slices, |_| true);
             of_slow += tokens(&slices, |id| id == 1);
         }
         let share = of_slow as f64 / all as f64;
-        prop_assert!((0.15..0.3).contains(&share), "{share}");
+        prop_assert!((0.15..0.25).contains(&share), "{share}");
     }
 }
 
