@@ -36,10 +36,10 @@ MIDDLE = {"layers": 8, "hidden": 1024, "heads": 16, "kv-heads": 8, "head-dim": 1
 class Server:
     """A `reranker serve` on free ports, for the time of a `with` block."""
 
-    def __init__(self, binary: Path, checkpoint: Path, *arguments: str) -> None:
+    def __init__(self, binary: Path, model: str, *arguments: str) -> None:
         listen = [f"--{name}-listen=127.0.0.1:0" for name in ("grpc", "http", "admin")]
         self.process = subprocess.Popen(
-            [binary, "serve", f"--model=bench={checkpoint}", "--log-format=json", *listen, *arguments],
+            [binary, "serve", f"--model={model}", "--log-format=json", *listen, *arguments],
             env=os.environ | {"RUST_LOG": "info"},
             stderr=subprocess.PIPE,
             text=True,
@@ -126,7 +126,7 @@ def measure_latency(binary: Path, count: int) -> None:
     """Prints p50 and p99 of one short document for both protocols."""
     with tempfile.TemporaryDirectory() as directory:
         write_fixture(binary, TINY, Path(directory))
-        with Server(binary, Path(directory)) as server:
+        with Server(binary, f"bench={directory}") as server:
             print(f"| one short document, {count} requests | p50 ms | p99 ms |\n| --- | ---: | ---: |")
             for name, connect in {"http": http_call, "grpc": grpc_call}.items():
                 try:
@@ -144,7 +144,7 @@ def measure_memory(binary: Path, batches: list[int]) -> None:
         print("\n| max_batch_tokens | weights MB | ready MB | peak MB | over the weights | bound MB |")
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for tokens in batches:
-            with Server(binary, Path(directory), "--dtype=bf16", f"--max-batch-tokens={tokens}") as server:
+            with Server(binary, f"bench={directory}", "--dtype=bf16", f"--max-batch-tokens={tokens}") as server:
                 ready = server.memory("VmRSS")
                 # More than one full batch, at 200 tokens or more a document; then one pair as long as the cut allows.
                 call = http_call(server.ports["http"])

@@ -339,7 +339,7 @@ fn payloads(args: &BenchArgs) -> Result<(Vec<Payload>, String), Failure> {
                 payload::MAX_BYTES
             )));
         }
-        let name = format!("{documents} documents of {document_chars} characters");
+        let name = format!("{documents} × {document_chars} characters");
         (payload::make_up(shape, args.seed), name)
     };
     for payload in &mut payloads {

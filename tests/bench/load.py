@@ -1,0 +1,187 @@
+"""Measures a server under load with `reranker bench`: what it takes, what it does with twice that, and who waits.
+
+    cargo build --release --package reranker
+    python tests/bench/load.py --binary target/release/reranker
+
+Client and server share the machine. Memory needs Linux (/proc). `--seconds 3` is a quick look.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from loopback import TINY, WORDS, Server, write_fixture
+
+Report = dict[str, Any]
+SHAPE = ("--documents=10", "--document-chars=500")
+QUERY = "What does the quick brown fox jump over?"
+
+
+class Load:
+    """Runs `reranker bench` against one server."""
+
+    def __init__(self, binary: Path, server: Server) -> None:
+        self.command = [str(binary), "bench", f"--url=http://127.0.0.1:{server.ports['http']}", "--json"]
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        """Starts a run."""
+        command = [*self.command, *flags]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def run(self, *flags: str) -> Report:
+        """Runs to the end."""
+        return report(self.start(*flags))
+
+
+class Memory:
+    """Looks at a server's resident memory, for the time of a `with` block."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.idle = server.memory("VmRSS")
+        self.samples: list[int] = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self) -> None:
+        """Takes a sample every half a second."""
+        while not self.ended.wait(0.5):
+            self.samples.append(self.server.memory("VmRSS"))
+
+    def __enter__(self) -> "Memory":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def __str__(self) -> str:
+        """Idle, then the mean of each quarter of the run, then the peak, in MB."""
+        samples = self.samples or [self.idle]
+        size = -(-len(samples) // 4)
+        quarters = [samples[at : at + size] for at in range(0, len(samples), size)]
+        means = ", ".join(f"{sum(quarter) / len(quarter) / 1e6:,.0f}" for quarter in quarters)
+        peak = max(self.idle, *samples)
+        return f"idle {self.idle / 1e6:,.0f}, by quarter {means}, peak +{(peak - self.idle) / 1e6:,.0f} over idle"
+
+
+def report(run: subprocess.Popen[str]) -> Report:
+    """Waits for a run and reads its report."""
+    out, _ = run.communicate()
+    return json.loads(out)
+
+
+def row(name: str, figure: str) -> None:
+    """Prints a row of the table."""
+    print(f"| {name} | {figure} |", flush=True)
+
+
+def p(report: Report, name: str, times: str = "latency_ms") -> str:
+    """Formats one percentile."""
+    return "-" if report[times] is None else f"{report[times][name]:,.1f} ms"
+
+
+def outcomes(report: Report) -> str:
+    """Formats the counts that are not 0."""
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["requests"].items() if count)
+
+
+def overload(load: Load, server: Server, seconds: float) -> None:
+    """Capacity; then twice that in an open loop, and how soon a single client is served as before."""
+    alone = load.run("--clients=1", "--warmup-seconds=1", f"--duration-seconds={min(seconds, 10)}", *SHAPE)
+    capacity = load.run("--clients=8", "--warmup-seconds=2", f"--duration-seconds={min(seconds, 20)}", *SHAPE)
+    taken = capacity["requests_per_second"]
+    row("one client: p50", p(alone, "p50"))
+    row("capacity, 8 clients", f"{taken:.1f} requests/s, {capacity['tokens_per_second']:,.0f} tokens/s")
+    warmup = 2.0
+    with Memory(server) as memory:
+        start = time.monotonic()
+        flags = (f"--rate={2 * taken:.3f}", f"--warmup-seconds={warmup}", f"--duration-seconds={seconds}")
+        run = load.start(*flags, *SHAPE)
+        time.sleep(max(0, start + warmup + seconds - time.monotonic()))
+        after = load.start("--clients=1", "--warmup-seconds=2", f"--duration-seconds={min(seconds, 5)}", *SHAPE)
+        twice, after_report = report(run), report(after)
+    row(f"twice the capacity for {seconds:.0f} s", outcomes(twice))
+    row("answered, of capacity", f"{twice['requests_per_second'] / taken:.1%}")
+    row("answered: p50, p99", f"{p(twice, 'p50')}, {p(twice, 'p99')}")
+    row("refused: p50, p99", f"{p(twice, 'p50', 'refused_latency_ms')}, {p(twice, 'p99', 'refused_latency_ms')}")
+    row("memory, MB", str(memory))
+    row("one client from 2 s after the end: p50", f"{p(after_report, 'p50')}; {outcomes(after_report)}")
+
+
+def fairness(load: Load, seconds: float) -> None:
+    """A 12 KB request that finds a 150 KB one at work, against the same alone."""
+    small = ("--documents=24", "--document-chars=500", "--rate=0.5", "--warmup-seconds=2", f"--duration-seconds={seconds}")
+    alone = load.run(*small)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "large.jsonl"
+        documents = [f"{number} {WORDS * 7}"[:500] for number in range(300)]
+        file.write_text(json.dumps({"query": QUERY, "documents": documents}) + "\n", "utf-8")
+        # Sent until it is stopped, so that the small ones always find one.
+        large = load.start("--clients=1", f"--file={file}", "--warmup-seconds=0", "--duration-seconds=3600")
+        behind = load.run(*small)
+        large.send_signal(2)
+        whole = report(large)
+    row("12 KB alone: p50, max", f"{p(alone, 'p50')}, {p(alone, 'max')}")
+    row("12 KB behind 150 KB: p50, max", f"{p(behind, 'p50')}, {p(behind, 'max')}; {outcomes(behind)}")
+    row("the 150 KB request: p50", p(whole, "p50"))
+
+
+def connections(load: Load, server: Server) -> None:
+    """2,000 connections with a request each."""
+    with Memory(server) as memory:
+        run = load.run("--clients=2000", "--requests=2000", "--warmup-seconds=0", "--documents=1", "--timeout-seconds=600")
+    row("2,000 connections, a request each", f"{outcomes(run)}; p50 {p(run, 'p50')}, max {p(run, 'max')}")
+    row("memory, MB", str(memory))
+
+
+def queued(load: Load, server: Server) -> None:
+    """10,000 documents of 2 KB at once; by the byte limit in ten requests."""
+    shape = ("--documents=1000", "--document-chars=2000", "--latency=slow")
+    with Memory(server) as memory:
+        run = load.run("--clients=10", "--requests=10", "--warmup-seconds=0", "--timeout-seconds=3600", *shape)
+    row("10,000 documents of 2 KB queued", f"{outcomes(run)}; {run['total_documents']:,} documents, max {p(run, 'max')}")
+    row("memory, MB", str(memory))
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, default=Path("target/release/reranker"), help="the built `reranker`")
+    parser.add_argument("--seconds", type=float, default=60, help="length of the overload and of the fairness runs")
+    parser.add_argument("--only", nargs="+", default=["overload", "fairness", "connections", "queued"], help="figures")
+    parser.add_argument(
+        "--serve", action="append", default=[], metavar="FLAG", help="further flag of every server: --serve=--name=value"
+    )
+    options = parser.parse_args()
+    # The last two are about the service: on a tiny checkpoint they are over within minutes.
+    tiny: dict[str, Callable[[Load, Server], None]] = {"connections": connections, "queued": queued}
+    print("| | |\n| --- | --- |")
+    for name in options.only:
+        with tempfile.TemporaryDirectory() as directory:
+            model = "demo"
+            if name in tiny:
+                write_fixture(options.binary, TINY, Path(directory))
+                model = f"bench={directory}"
+            flags = list(options.serve)
+            if name == "queued":
+                flags.append("--max-queued-tokens=10000000")
+            with Server(options.binary, model, *flags) as server:
+                load = Load(options.binary, server)
+                if name in tiny:
+                    tiny[name](load, server)
+                elif name == "overload":
+                    overload(load, server, options.seconds)
+                else:
+                    fairness(load, options.seconds)
+
+
+if __name__ == "__main__":
+    main()
