@@ -37,6 +37,9 @@ bench: ## the figures of tests/bench/README.md, on this machine
 	python3 -m venv $(CACHE)/bench
 	$(CACHE)/bench/bin/pip install --quiet grpcio==1.76.0
 	$(CACHE)/bench/bin/python tests/bench/loopback.py --binary $(BINARY)
+	cargo build --release --package reranker
+	cargo bench --no-run --package reranker-engine --bench throughput
+	$(CACHE)/bench/bin/python tests/bench/load.py --binary $(CARGO_TARGET_DIR)/release/reranker
 
 bless: ## make the reference scores anew; downloads torch and transformers
 	cargo build --package reranker

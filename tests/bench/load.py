@@ -8,6 +8,9 @@ Client and server share the machine. Memory needs Linux (/proc). `--seconds 3` i
 
 import argparse
 import json
+import os
+import random
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -151,12 +154,49 @@ def queued(load: Load, server: Server) -> None:
     row("memory, MB", str(memory))
 
 
+def overhead(binary: Path, seconds: float) -> None:
+    """The same work with and without the service: each on the first core alone, the client on the second."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "requests.jsonl"
+        words = WORDS.split()
+        requests = []
+        for request in range(40):
+            texts = []
+            for document in range(50):
+                shuffled = random.Random(request * 50 + document).choices(words, k=150)
+                texts.append(" ".join(shuffled)[:500])
+            requests.append(json.dumps({"query": QUERY, "documents": texts}))
+        file.write_text("\n".join(requests) + "\n", "utf-8")
+        engine = ["cargo", "bench", "--quiet", "--package=reranker-engine", "--bench=throughput", "--", str(file), str(seconds)]
+        row("tokenising, both cores", measured(engine, "tokenising: "))
+        ratios = []
+        for _ in range(3):
+            try:
+                os.sched_setaffinity(0, {first})
+                bare = float(measured(engine, "engine: ").split()[0])
+                with Server(binary, "demo") as server:
+                    os.sched_setaffinity(0, {second})
+                    run = Load(binary, server).run("--clients=8", f"--file={file}", f"--duration-seconds={seconds}")
+            finally:
+                os.sched_setaffinity(0, {first, second})
+            ratios.append(run["documents_per_second"] / bare)
+            row("engine alone, service, documents/s", f"{bare:,.0f}, {run['documents_per_second']:,.0f}: {ratios[-1]:.1%}")
+        row("service of engine, median", f"{statistics.median(ratios):.1%}")
+
+
+def measured(command: list[str], name: str) -> str:
+    """Runs a bench and returns what it says of `name`."""
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return next(line.removeprefix(name) for line in out.splitlines() if line.startswith(name))
+
+
 def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=Path("target/release/reranker"), help="the built `reranker`")
     parser.add_argument("--seconds", type=float, default=60, help="length of the overload and of the fairness runs")
-    parser.add_argument("--only", nargs="+", default=["overload", "fairness", "connections", "queued"], help="figures")
+    parser.add_argument("--only", nargs="+", default=["overload", "fairness", "connections", "queued", "overhead"], help="figures")
     parser.add_argument(
         "--serve", action="append", default=[], metavar="FLAG", help="further flag of every server: --serve=--name=value"
     )
@@ -165,6 +205,9 @@ def main() -> None:
     tiny: dict[str, Callable[[Load, Server], None]] = {"connections": connections, "queued": queued}
     print("| | |\n| --- | --- |")
     for name in options.only:
+        if name == "overhead":
+            overhead(options.binary, min(options.seconds, 15))
+            continue
         with tempfile.TemporaryDirectory() as directory:
             model = "demo"
             if name in tiny:
