@@ -25,5 +25,6 @@ mod rate_limits;
 mod rerank_answers;
 mod rerank_stream;
 mod shutdown;
+mod soak;
 mod tls;
 mod traces;

@@ -36,6 +36,8 @@ impl Connection {
     pub fn open(base: &str) -> Result<Self> {
         let address = base.strip_prefix("http://").context("is an http address")?;
         let stream = TcpStream::connect(address)?;
+        // A body right after its head must not wait until the head is acknowledged.
+        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         let reader = BufReader::new(stream.try_clone()?);

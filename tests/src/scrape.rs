@@ -1,5 +1,6 @@
 //! What a Prometheus server reads from `/metrics`.
 
+use crate::raw::Connection;
 use crate::server::Running;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,13 @@ impl Scrape {
         let (status, text) = server.admin("/metrics").await?;
         ensure!(status == 200, "status {status}: {text}");
         Self::parse(&text)
+    }
+
+    /// Scrapes the admin listener at `http://ADDRESS`.
+    pub fn at(admin: &str) -> Result<Self> {
+        let mut connection = Connection::open(admin)?;
+        connection.send(b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n")?;
+        Self::parse(std::str::from_utf8(&connection.answer()?.body)?)
     }
 
     /// Reads OpenMetrics text.
