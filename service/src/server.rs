@@ -229,15 +229,21 @@ impl Server {
         let drained = tokio::time::timeout_at(deadline, async {
             app.drain().await;
             close.cancel();
-            let closed = async { while listeners.join_next().await.is_some() {} };
-            if tokio::time::timeout(CLOSE, closed).await.is_err() {
-                tracing::debug!("connections left open by their clients are dropped");
-            }
             let closing = app.clone();
             // A panic of a worker has been reported where it happened.
             let _ = tokio::task::spawn_blocking(move || closing.close_models()).await;
         });
         let drained = drained.await;
+        if drained.is_ok() {
+            let closed = async { while listeners.join_next().await.is_some() {} };
+            let close_by = deadline.min(Instant::now() + CLOSE);
+            if tokio::time::timeout_at(close_by, closed).await.is_err() {
+                let open =
+                    [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
+                let open: u64 = open.iter().sum();
+                tracing::info!(open, "connections that their clients keep open are dropped");
+            }
+        }
         listeners.shutdown().await;
         lingering.end().await;
         background.shutdown().await;
