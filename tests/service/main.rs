@@ -7,6 +7,7 @@ mod connections;
 mod cors;
 mod deadlines;
 mod faults;
+mod faults_under_load;
 mod fuzz_corpus;
 mod grpc_meta;
 mod http2;

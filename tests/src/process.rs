@@ -1,7 +1,7 @@
 //! The real binary as a child process: signals, exit codes, environment, the command line.
 
 use crate::LIMIT;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -47,6 +47,34 @@ pub fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
 /// What a finished command wrote to standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Whether this process may open so many files. If it may not, the test `name` runs here once more in a
+/// process that may, and the caller has nothing left to do; if no process may, that is said.
+///
+/// # Errors
+/// What the test fails with there.
+pub fn descriptors_or_rerun(name: &str, needed: usize) -> Result<bool> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let mut words = line.context("a limit of open files")?.split_whitespace();
+    let mut limit = || words.next().map_or(0, |word| word.parse().unwrap_or(usize::MAX));
+    let (soft, hard) = (limit(), limit());
+    if soft >= needed {
+        return Ok(true);
+    }
+    if hard < needed {
+        eprintln!("SKIPPED {name}: it needs {needed} file descriptors, `ulimit -Hn` is {hard}");
+        return Ok(false);
+    }
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &needed.to_string()])
+        .arg(std::env::current_exe()?)
+        .args([name, "--exact", "--nocapture"])
+        .output()?;
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+    ensure!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
+    Ok(false)
 }
 
 /// `reranker serve` on free ports of the loopback, killed when dropped.
@@ -145,6 +173,15 @@ impl Process {
                 Err(error) => bail!("no `{message}` in the log ({error}):\n{seen:?}"),
             }
         }
+    }
+
+    /// Bytes of memory by the name that the kernel has for them, such as `VmRSS`, or `VmHWM` for the most
+    /// since the start.
+    pub fn memory(&self, name: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("the field")?;
+        Ok(kib.parse::<u64>()? * 1024)
     }
 
     /// Sends SIGTERM.
