@@ -143,7 +143,7 @@ fn long_documents(request: usize) -> Vec<String> {
 /// A batch job that sends all it has would take the memory of everybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_queued_documents_fit_in_memory() -> Result<()> {
-    let checkpoint = Checkpoint::new(1);
+    let checkpoint = Checkpoint::least(1);
     let model = checkpoint.model("m");
     let flags =
         ["--model", &model, "--max-queued-tokens", "100000000", "--max-queue-seconds", "100000"];

@@ -16,9 +16,28 @@ impl Checkpoint {
     /// # Panics
     /// If the disk is full.
     pub fn new(seed: u64) -> Self {
-        let options = FixtureOptions { seed, ..FixtureOptions::default() };
+        Self::shaped(&FixtureOptions { seed, ..FixtureOptions::default() })
+    }
+
+    /// Writes one of the least shape: it is not the model that the test is about.
+    ///
+    /// # Panics
+    /// If the disk is full.
+    pub fn least(seed: u64) -> Self {
+        Self::shaped(&FixtureOptions {
+            seed,
+            layers: 1,
+            hidden: 16,
+            heads: 1,
+            kv_heads: 1,
+            intermediate: 16,
+            ..FixtureOptions::default()
+        })
+    }
+
+    fn shaped(options: &FixtureOptions) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the checkpoint");
-        fixture::write(folder.path(), &options).expect("the checkpoint is written");
+        fixture::write(folder.path(), options).expect("the checkpoint is written");
         Self(folder)
     }
 

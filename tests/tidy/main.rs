@@ -69,6 +69,10 @@ const IMPURE: &[&str] = &[
     "oneshot",
 ];
 
+/// The only places that may ask for the time of day, which jumps: there it leaves the process, as the
+/// `created` of an answer. Everything else is measured by `Instant`.
+const TIME_OF_DAY: &[&str] = &["service/src/api/http/compat/score.rs", "tests/"];
+
 /// A file longer than this has a second room in it.
 const MAX_LINES: usize = 600;
 
@@ -144,6 +148,17 @@ fn what_decides_is_pure() {
         let code = source.unwrap_or_else(|| panic!("{path} is gone: change PURE")).code();
         for word in IMPURE {
             assert!(!code.contains(word), "{path} names `{word}`");
+        }
+    }
+}
+
+/// A clock that is set, or a leap of a virtual machine, would end waits, empty quotas or stop health.
+#[test]
+fn nothing_depends_on_the_time_of_day() {
+    for source in sources() {
+        let allowed = TIME_OF_DAY.iter().any(|place| source.path.starts_with(place));
+        for word in ["SystemTime", "UNIX_EPOCH", ".modified()"] {
+            assert!(allowed || !source.code().contains(word), "{} names `{word}`", source.path);
         }
     }
 }
