@@ -15,6 +15,14 @@ use ::http::Extensions;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 
+/// Tells the handlers who calls, and the logs of the request by which key.
+pub(crate) fn admitted(principal: Principal, extensions: &mut Extensions) {
+    if principal.key.is_some() {
+        tracing::Span::current().record("key", &*principal.name);
+    }
+    extensions.insert(principal);
+}
+
 /// Who calls, as the [`Guard`](guard::Guard) in front of every handler has found.
 pub(crate) fn principal(extensions: &Extensions) -> Principal {
     extensions.get().cloned().expect("the guard has let it in")

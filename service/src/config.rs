@@ -281,7 +281,8 @@ impl TryFrom<ServeArgs> for Config {
 
     fn try_from(mut args: ServeArgs) -> Result<Self, String> {
         let mock = args.mock.mock;
-        args.mock.check(&args.models, &args.aliases)?;
+        let keys = args.security.api_keys_file.as_deref();
+        args.mock.check(&args.models, &args.aliases, keys)?;
         if args.models.is_empty() && !mock {
             args.models.push(DEFAULT_MODEL.parse()?);
         }
@@ -312,7 +313,7 @@ impl TryFrom<ServeArgs> for Config {
                 args.max_queued_tokens
             ));
         }
-        let limits = args.limits.request()?;
+        let limits = args.limits.request();
         let rates = args.limits.rates(limits)?;
         let edge = args.security.edge(args.limits.connections(limits)?)?;
         Ok(Self {
@@ -384,11 +385,14 @@ mod tests {
             ("--interactive-seconds NaN", "`NaN` is not a number of seconds above 0"),
             ("--mock --model demo", "--mock loads no model: leave out --model demo or --mock"),
             ("--mock --alias a=demo", "--mock takes any model's name: leave out --alias a=demo"),
+            (
+                "--mock --api-keys-file k",
+                "--mock takes any key: leave out --api-keys-file k or --mock",
+            ),
             ("--max-batch-tokens 0", "`0` is not a number from 1 to 32768"),
             ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
             ("--device gpu", "`gpu` is not one of auto, cpu"),
             ("--http-listen here", "--http-listen"),
-            ("--max-body-bytes 1000", "--max-request-bytes 5000000 is over --max-body-bytes 1000"),
             (
                 "--max-inflight-bytes 1000",
                 "--max-inflight-bytes 1000 is below --max-body-bytes 16777216",
@@ -404,6 +408,15 @@ mod tests {
             let error = config(flags).err().unwrap_or_else(|| panic!("{flags} is taken"));
             assert!(error.contains(part), "{flags}: {error}");
         }
+    }
+
+    /// A query counts once for each document and is sent once: what counts more than a body may be long
+    /// is no contradiction.
+    #[test]
+    fn requests_may_count_more_than_they_send() {
+        let config =
+            config("--max-request-bytes 5000 --max-body-bytes 1000").expect("is consistent");
+        assert_eq!((config.limits.bytes, config.limits.body_bytes), (5_000, 1_000));
     }
 
     /// Clients that fix a name, and several models in one process, need both flags together.

@@ -234,15 +234,13 @@ impl Server {
             let _ = tokio::task::spawn_blocking(move || closing.close_models()).await;
         });
         let drained = drained.await;
-        if drained.is_ok() {
-            let closed = async { while listeners.join_next().await.is_some() {} };
-            let close_by = deadline.min(Instant::now() + CLOSE);
-            if tokio::time::timeout_at(close_by, closed).await.is_err() {
-                let open =
-                    [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
-                let open: u64 = open.iter().sum();
-                tracing::info!(open, "connections that their clients keep open are dropped");
-            }
+        // Every request is answered; some answers may still be on their way.
+        let closed = async { while listeners.join_next().await.is_some() {} };
+        let closed = tokio::time::timeout_at(deadline, closed).await;
+        if drained.is_ok() && closed.is_err() {
+            let open = [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
+            let open: u64 = open.iter().sum();
+            tracing::info!(open, "connections that their clients keep open are dropped");
         }
         listeners.shutdown().await;
         lingering.end().await;
@@ -250,10 +248,6 @@ impl Server {
         drained.map_err(|_| ServeError::GraceOver { in_flight: app.in_flight(), grace })
     }
 }
-
-/// Time for connections to close once every request is answered: what is still open then belongs
-/// to clients that keep a stream or a half-sent head, and must not cost the rest of the grace.
-const CLOSE: Duration = Duration::from_secs(5);
 
 async fn bind(
     protocol: Protocol,

@@ -155,11 +155,16 @@ async fn connections_have_an_age() -> Result<()> {
     client.rerank(RerankRequest::default()).await?;
     let mut idle = Connection::open(&server.http())?;
     assert_eq!(idle.post_json(PATH, &[], BODY)?.status, 200);
+    // Its own limit of connections would keep the probes out.
+    let mut probe = Connection::open(&format!("http://{}", server.addresses.admin))?;
+    probe.send(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n")?;
+    assert_eq!(probe.answer()?.status, 200);
     let mut busy = Connection::open(&server.http())?;
     busy.post(PATH, &[&format!("content-length: {}", BODY.len()), "expect: 100-continue"])?;
     assert_eq!(busy.answer()?.status, 100);
 
     assert!(idle.is_closed());
+    assert!(probe.is_closed());
     all_closed(&server, Protocol::Grpc).await;
     client.rerank(RerankRequest::default()).await?;
     let mut late = Connection::open(&server.http())?;

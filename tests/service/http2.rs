@@ -24,16 +24,24 @@ async fn server() -> Result<Running> {
     Running::start_with(vec![random("m", 1).await?], settings).await
 }
 
-type Driver = JoinHandle<Result<(), h2::Error>>;
+pub(crate) type Driver = JoinHandle<Result<(), h2::Error>>;
 
 /// HTTP/2 without TLS, as clients with prior knowledge speak it.
-async fn connect(address: SocketAddr) -> Result<(SendRequest<Bytes>, Driver)> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<(SendRequest<Bytes>, Driver)> {
+    connect_with(address, &h2::client::Builder::new()).await
+}
+
+/// The same with settings of one's own.
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    settings: &h2::client::Builder,
+) -> Result<(SendRequest<Bytes>, Driver)> {
     let stream = TcpStream::connect(address).await?;
-    let (client, connection) = h2::client::handshake(stream).await?;
+    let (client, connection) = settings.handshake(stream).await?;
     Ok((client, tokio::spawn(connection)))
 }
 
-fn post(address: SocketAddr, path: &str) -> http::request::Builder {
+pub(crate) fn post(address: SocketAddr, path: &str) -> http::request::Builder {
     Request::post(format!("http://{address}{path}"))
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use reranker::server::Edge;
 use reranker_proto::v1::RerankRequest;
+use reranker_proto::v1::reranker_client::RerankerClient;
 use reranker_tests::certificates::Files;
 use reranker_tests::process::{Process, run, stderr};
 use reranker_tests::raw::Connection;
@@ -146,6 +147,26 @@ fn the_keys_follow_their_file() -> Result<()> {
     let log = format!("{log:?}");
     assert!(log.contains("/v1/models/rerank") && !log.contains("hush"), "{log}");
     assert!(process.end()?.0.success());
+    Ok(())
+}
+
+/// Nobody could say whose requests the log is full of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_the_key() -> Result<()> {
+    let files = Files::new(&[("keys", "hush name=search\nother hush read_only\n")])?;
+    let flags = ["--model", "demo", "--api-keys-file", &files.flag("keys")];
+    let process = Process::serve(&flags, &[("RUST_LOG", "reranker=debug")])?;
+    process.wait_for("ready")?;
+    assert_eq!(post(&process.http, Some("Bearer hush"), BODY)?.0, 200);
+    let entry = process.wait_for("answered")?;
+    assert_eq!(entry["spans"][0]["key"], "search", "{entry}");
+    let mut client = RerankerClient::connect(process.grpc.clone()).await?;
+    client.rerank(request(Some("Bearer other hush"))?).await?;
+    let entry = process.wait_for("answered")?;
+    assert_eq!(entry["spans"][0]["key"], "line 2", "{entry}");
+    assert_eq!(post(&process.http, None, BODY)?.0, 401);
+    let entry = process.wait_for("refused")?;
+    assert!(entry["spans"][0].get("key").is_none(), "{entry}");
     Ok(())
 }
 

@@ -149,12 +149,13 @@ async fn embeddings_are_unit_vectors_of_the_size_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// A production server that was given both would answer users with canned scores.
+/// A production server that was given both would answer users with canned scores, or everybody.
 #[test]
 fn a_model_beside_the_mock_is_refused() {
-    for flags in [["serve", "--mock", "--model", "demo"], ["serve", "--mock", "--alias", "a=b"]] {
-        let output = run(flags);
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-        assert!(stderr(&output).contains("--mock"), "{}", stderr(&output));
+    for flags in [["--model", "demo"], ["--alias", "a=b"], ["--api-keys-file", "keys"]] {
+        let output = run(["serve", "--mock"].into_iter().chain(flags));
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("--mock") && text.contains(flags[0]), "{text}");
     }
 }

@@ -88,6 +88,30 @@ fn the_grace_ends() -> Result<()> {
     Ok(())
 }
 
+/// A client on a slow line would lose the answer that it is in the middle of. Others that just stay
+/// must not hold the end.
+#[test]
+fn an_answer_on_its_way_has_the_grace() -> Result<()> {
+    let process = Process::serve(&["--mock", "--shutdown-grace-seconds", "120"], &[])?.ready()?;
+    let document = "x".repeat(15_000_000);
+    let body = json!({"query": "q", "documents": [document], "return_documents": true}).to_string();
+    let mut slow = Connection::open(&process.http)?;
+    slow.post("/v1/rerank", &[&format!("content-length: {}", body.len())])?;
+    slow.send(body.as_bytes())?;
+    slow.wait()?;
+    let mut half = Connection::open(&process.http)?;
+    half.send(b"POST /v1/rerank HTTP/1.1\r\nhost: ")?;
+    process.terminate()?;
+    process.wait_for("draining")?;
+    assert!(half.is_closed());
+    let answer = slow.answer()?;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() > document.len());
+    let (status, log) = process.end()?;
+    assert!(status.success(), "{status}: {log}");
+    Ok(())
+}
+
 /// Calls over gRPC are let in and finished like those over HTTP.
 #[tokio::test]
 async fn a_grpc_call_in_flight_finishes() -> Result<()> {

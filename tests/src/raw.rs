@@ -86,6 +86,11 @@ impl Connection {
         Ok(self.stream.write_all(bytes)?)
     }
 
+    /// Waits for the first byte of an answer, and leaves it there.
+    pub fn wait(&self) -> Result<()> {
+        Ok(self.stream.peek(&mut [0]).map(drop)?)
+    }
+
     /// Reads one answer with a content-length, or a 1xx without.
     pub fn answer(&mut self) -> Result<Answer> {
         let status = self.line()?;

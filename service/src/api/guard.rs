@@ -1,19 +1,23 @@
 //! What stands in front of every handler of both protocols: the caller's key, and bounds on the
 //! bytes, the time and the memory of a body.
 
+mod budget;
+
 use crate::auth::{Keys, Principal};
 use crate::error::Error;
+use budget::Budget;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Sleep;
+
+pub(crate) use budget::Held;
 
 /// The keys of the moment; none: everybody may call.
 pub(crate) type CurrentKeys = Option<watch::Receiver<Arc<Keys>>>;
@@ -27,20 +31,17 @@ pub(crate) struct Guard {
     body_timeout: Duration,
 }
 
-/// What the bodies that are being read and answered may hold together.
-#[derive(Debug)]
-struct Budget {
-    limit: usize,
-    used: AtomicUsize,
-}
-
-/// Which time a body is given.
+/// What a body is for, and so which bounds it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// For all of it.
+pub(crate) enum Kind {
+    /// A request: has the bounds of one, and a time for all of it.
     Whole,
-    /// For each next piece: the body is a stream that may go on for long.
-    Piece,
+    /// A stream of pieces that are answered as they come: all together are bounded as one request is.
+    /// Its reader knows when its client is late, which may be waiting for the answers.
+    Stream,
+    /// Talk beside the API, of at most so many bytes; a time for each next piece. It is not charged:
+    /// the window of HTTP/2 takes more memory, for any stream.
+    Aside(usize),
 }
 
 impl Guard {
@@ -51,7 +52,7 @@ impl Guard {
         body_timeout: Duration,
         inflight_bytes: usize,
     ) -> Self {
-        let budget = Arc::new(Budget { limit: inflight_bytes, used: AtomicUsize::new(0) });
+        let budget = Budget::new(inflight_bytes);
         Self { keys, budget, body_bytes, body_timeout }
     }
 
@@ -61,9 +62,12 @@ impl Guard {
         Self::new(None, usize::MAX, Duration::from_hours(1), usize::MAX)
     }
 
-    /// Most bytes of a body.
-    pub(crate) fn body_bytes(&self) -> usize {
-        self.body_bytes
+    /// Most bytes of a body of this kind.
+    pub(crate) fn limit(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Whole | Kind::Stream => self.body_bytes,
+            Kind::Aside(bytes) => bytes,
+        }
     }
 
     /// Who calls.
@@ -86,65 +90,30 @@ impl Guard {
     pub(crate) fn meter<B, E>(
         &self,
         body: B,
-        pace: Pace,
+        kind: Kind,
         framing: usize,
         wrap: fn(Error) -> E,
     ) -> (Metered<B, E>, Held) {
-        let held =
-            Held(Arc::new(Charge { budget: Arc::clone(&self.budget), bytes: AtomicUsize::new(0) }));
+        let held = self.budget.open();
         let metered = Metered {
             body,
-            pace,
+            kind,
             wrap,
-            limit: if pace == Pace::Whole { self.body_bytes } else { usize::MAX },
+            limit: self.limit(kind),
             framing,
             timeout: self.body_timeout,
             waiting: None,
             seen: None,
-            charge: Arc::clone(&held.0),
+            held: held.clone(),
         };
         (metered, held)
-    }
-}
-
-/// The bytes of one request; they return to the budget when the last clone is dropped.
-#[derive(Clone, Debug)]
-#[must_use = "the bytes are free once this is dropped"]
-pub(crate) struct Held(Arc<Charge>);
-
-#[derive(Debug)]
-struct Charge {
-    budget: Arc<Budget>,
-    bytes: AtomicUsize,
-}
-
-impl Charge {
-    fn has_room_for(&self, bytes: usize) -> bool {
-        let used = self.budget.used.load(Ordering::Relaxed);
-        used.checked_add(bytes).is_some_and(|sum| sum <= self.budget.limit)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let sum = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.budget.limit);
-        let taken =
-            self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok();
-        if taken {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        taken
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
 /// A body within its bounds.
 pub(crate) struct Metered<B, E> {
     body: B,
-    pace: Pace,
+    kind: Kind,
     wrap: fn(Error) -> E,
     limit: usize,
     framing: usize,
@@ -153,24 +122,25 @@ pub(crate) struct Metered<B, E> {
     waiting: Option<Pin<Box<Sleep>>>,
     /// None before the first look.
     seen: Option<usize>,
-    charge: Arc<Charge>,
+    held: Held,
 }
 
 impl<B: Body<Data = Bytes> + Unpin, E> Metered<B, E> {
     fn check(&mut self, next: Option<usize>) -> Result<(), Error> {
         let most = self.limit.saturating_add(self.framing);
+        let is_charged = !matches!(self.kind, Kind::Aside(_));
         let (length, fits) = match (self.seen, next) {
             // A length that is announced is refused before a byte of it is asked for.
             (None, None) => {
                 let lower = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
                 self.seen = Some(0);
-                (lower, self.charge.has_room_for(lower))
+                (lower, !is_charged || self.held.has_room_for(lower))
             }
             (seen, next) => {
                 let next = next.unwrap_or(0);
                 let length = seen.unwrap_or(0).saturating_add(next);
                 self.seen = Some(length);
-                (length, length > most || self.charge.take(next))
+                (length, length > most || !is_charged || self.held.take(next))
             }
         };
         if length > most {
@@ -178,11 +148,14 @@ impl<B: Body<Data = Bytes> + Unpin, E> Metered<B, E> {
         } else if fits {
             Ok(())
         } else {
-            Err(Error::MemoryFull { limit_bytes: self.charge.budget.limit })
+            Err(Error::MemoryFull { limit_bytes: self.held.limit() })
         }
     }
 
     fn poll_time(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        if self.kind == Kind::Stream {
+            return Poll::Pending;
+        }
         let timeout = self.timeout;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         waiting.as_mut().poll(context).map(|()| Error::BodyTimeout { timeout })
@@ -213,7 +186,7 @@ where
                 Poll::Ready(error) => error,
             },
             Poll::Ready(Some(Ok(frame))) => {
-                if this.pace == Pace::Piece {
+                if matches!(this.kind, Kind::Aside(_)) {
                     this.waiting = None;
                 }
                 match this.check(Some(frame.data_ref().map_or(0, Bytes::len))) {
@@ -233,5 +206,27 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+
+    /// A client that waits for the scores of what it has sent looks silent, and would be cut off.
+    #[tokio::test]
+    async fn a_stream_may_be_silent_for_longer_than_a_body() {
+        let guard = Guard::new(None, 100, Duration::from_millis(1), 100);
+        let silent = || StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Error>>());
+        let meter = |kind| guard.meter(Box::pin(silent()), kind, 0, |error| error).0;
+        let (mut stream, mut whole) = (meter(Kind::Stream), meter(Kind::Whole));
+        tokio::select! {
+            biased;
+            frame = stream.frame() => panic!("the stream ended: {frame:?}"),
+            frame = whole.frame() => {
+                assert!(matches!(frame, Some(Err(Error::BodyTimeout { .. }))), "{frame:?}");
+            }
+        }
     }
 }

@@ -11,8 +11,8 @@ mod linger;
 mod mock;
 mod models;
 
-use crate::api::guard::{Guard, Pace};
-use crate::api::{catch_panic, principal};
+use crate::api::guard::{Guard, Kind};
+use crate::api::{admitted, catch_panic, principal};
 use crate::app::{Admission, App};
 use crate::error::{Error, ErrorCode, Location, Violation};
 use crate::metrics::{Exchange, Outcome, Protocol};
@@ -77,13 +77,11 @@ async fn guarded(
     next: Next,
 ) -> Result<Response, Error> {
     let principal = guard.principal(request.headers())?;
-    request.extensions_mut().insert(principal);
+    admitted(principal, request.extensions_mut());
     let (parts, body) = request.into_parts();
-    let (body, held) = guard.meter(body, Pace::Whole, 0, BoxError::from);
+    let (body, held) = guard.meter(body, Kind::Whole, 0, BoxError::from);
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
-    // What the handler made of the body's bytes is gone with the handler.
-    drop(held);
-    Ok(response)
+    Ok(response.map(|body| Body::new(held.through(body))))
 }
 
 /// Lets a request in that the guard has let in.
@@ -139,6 +137,7 @@ fn request_span(request: &Request, id: &HeaderValue, route: Option<&str>) -> Spa
         "http",
         request_id = id.to_str().unwrap_or_default(),
         trace_id = tracing::field::Empty,
+        key = tracing::field::Empty,
         http.request.method = method,
         url.path = request.uri().path(),
         otel.kind = "server",

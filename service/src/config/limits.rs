@@ -11,7 +11,8 @@ use std::time::Duration;
 #[derive(Args, Clone, Debug)]
 pub struct LimitsArgs {
     /// Most bytes of a request, counted as 150 + bytes of the query + bytes of the document, for each
-    /// document; more is refused with 400 or `INVALID_ARGUMENT`
+    /// document; more is refused with 400 or `INVALID_ARGUMENT`. The query counts once for each document
+    /// and is sent once, so this may be over --max-body-bytes
     #[arg(long, env = "RERANKER_MAX_REQUEST_BYTES", value_name = "BYTES",
           default_value_t = request().bytes)]
     pub max_request_bytes: u64,
@@ -21,14 +22,15 @@ pub struct LimitsArgs {
     #[arg(long, env = "RERANKER_MAX_REQUEST_DOCUMENTS", value_name = "DOCUMENTS")]
     pub max_request_documents: Option<NonZeroUsize>,
 
-    /// Most bytes of a request as it is sent: the HTTP body or the gRPC message; more is refused with
-    /// 413 or `OUT_OF_RANGE`
+    /// Most bytes of a request as it is sent: the HTTP body, the gRPC message, or all messages of a
+    /// stream with 5 bytes of framing each; more is refused with 413 or `OUT_OF_RANGE`
     #[arg(long, env = "RERANKER_MAX_BODY_BYTES", value_name = "BYTES",
           default_value_t = request().body_bytes)]
     pub max_body_bytes: usize,
 
-    /// Most bytes of bodies that all requests hold together while they are read and answered; a
-    /// request that does not fit is refused with 429 or `RESOURCE_EXHAUSTED`
+    /// Most bytes of bodies that all requests hold together while they are read and answered, and of
+    /// answers until they are sent; a request that does not fit is refused with 429 or
+    /// `RESOURCE_EXHAUSTED`
     #[arg(long, env = "RERANKER_MAX_INFLIGHT_BYTES", value_name = "BYTES",
           default_value_t = connections().inflight_bytes)]
     pub max_inflight_bytes: usize,
@@ -52,15 +54,14 @@ pub struct LimitsArgs {
           default_value_t = seconds(connections().header_timeout))]
     pub header_timeout_seconds: NonZeroU64,
 
-    /// Time for the body of a request, then 408 or `DEADLINE_EXCEEDED`; for a stream over gRPC, time for
-    /// each next piece. A client that takes nothing of what it is sent for so long is cut off
+    /// Time for the body of a request, then 408 or `DEADLINE_EXCEEDED`. A client that takes nothing of what it is sent for so long is cut off
     #[arg(long, env = "RERANKER_BODY_TIMEOUT_SECONDS", value_name = "SECONDS",
           default_value_t = seconds(connections().body_timeout))]
     pub body_timeout_seconds: NonZeroU64,
 
     /// Age at which a gRPC or HTTP connection is told to go (GOAWAY; `connection: close`), give or take
     /// a tenth, so that clients spread over new replicas; its requests have 10 minutes to finish. 0:
-    /// never
+    /// never. Those of the admin listener go after 5 minutes or earlier
     #[arg(long, env = "RERANKER_MAX_CONNECTION_AGE_SECONDS", value_name = "SECONDS",
           default_value_t = connections().age.map_or(0, |age| age.as_secs()))]
     pub max_connection_age_seconds: u64,
@@ -100,24 +101,13 @@ fn seconds(duration: Duration) -> NonZeroU64 {
 
 impl LimitsArgs {
     /// What one request may bring.
-    ///
-    /// # Errors
-    /// Limits that contradict each other.
-    pub(super) fn request(&self) -> Result<RequestLimits, String> {
-        let limits = RequestLimits {
+    pub(super) fn request(&self) -> RequestLimits {
+        RequestLimits {
             bytes: self.max_request_bytes,
             documents: self.max_request_documents.map(NonZeroUsize::get),
             body_bytes: self.max_body_bytes,
             patience: Duration::from_secs(self.body_timeout_seconds.get()),
-        };
-        if limits.bytes > limits.body_bytes as u64 {
-            return Err(format!(
-                "--max-request-bytes {} is over --max-body-bytes {}: what the one allows, the other \
-                 refuses",
-                limits.bytes, limits.body_bytes
-            ));
         }
-        Ok(limits)
     }
 
     /// What connections and bodies may cost.

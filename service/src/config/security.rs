@@ -9,11 +9,12 @@ use std::path::PathBuf;
 pub struct SecurityArgs {
     /// File of API keys; callers send one as `Authorization: Bearer KEY`, over gRPC as metadata. A key
     /// a line, as it is or as `sha256:` and the 64 hexadecimal digits of its digest, then optional
-    /// words: `name=NAME` for logs and metrics, `read_only` for a key that may score but change
-    /// nothing. The key is all that stands before those words, spaces within it included; `#` at the
-    /// start of a line or after a space begins a comment. A key that holds such a word or ` #` must
-    /// be given as its digest. Read again within seconds of a change; a broken file changes nothing
-    /// and is logged. Health and the admin listener need no key. Without this flag everybody may call
+    /// words: `name=NAME`, which the logs and traces of its requests show, and `read_only` for a key
+    /// that may change nothing; it may score, and no call of this version changes anything. The key is
+    /// all that stands before those words, spaces within it included; `#` at the start of a line or
+    /// after a space begins a comment. A key that holds such a word or ` #` must be given as its
+    /// digest. Read again within seconds of a change; a broken file changes nothing and is logged.
+    /// Health and the admin listener need no key. Without this flag everybody may call
     #[arg(long, env = "RERANKER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
 

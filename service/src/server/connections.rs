@@ -6,7 +6,7 @@
 //! ```
 
 use super::tls::Tls;
-use super::wire::{Begun, Wire};
+use super::wire::{Signs, Wire};
 use super::{ConnectionLimits, Ended};
 use axum::Router;
 use axum::body::Body;
@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -49,6 +49,12 @@ const MAX_PENDING_RESETS: usize = 100;
 const MAX_ERROR_RESETS: usize = 100;
 /// Time that requests have to finish on a connection that has come to its age.
 const AGE_GRACE: Duration = Duration::from_mins(10);
+/// When a connection of the admin listener is told to go at the latest. Its own limit of connections
+/// would keep the probes out if others stayed for ever.
+const ADMIN_AGE: Duration = Duration::from_mins(5);
+/// How long a connection may be quiet while the listener closes, and how often that is looked at.
+const QUIET: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(250);
 /// Pauses after a failed accept, from the first to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -276,12 +282,12 @@ impl Server {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let begun = Begun::default();
-        let io = TokioIo::new(Wire::new(io, begun.clone(), self.limits.body_timeout));
+        let signs = Signs::default();
+        let io = TokioIo::new(Wire::new(io, signs.clone(), self.limits.body_timeout));
         let service = self.router.clone().map_request({
-            let begun = begun.clone();
+            let signs = signs.clone();
             move |request: http::Request<Incoming>| {
-                begun.set();
+                signs.begin();
                 request.map(Body::new)
             }
         });
@@ -290,8 +296,14 @@ impl Server {
         let mut begin = pin!(tokio::time::sleep_until(begin_by));
         let age = self.age(peer);
         let has_age = age.is_some();
+        let age_grace = match self.protocol {
+            Protocol::Admin => self.limits.body_timeout,
+            Protocol::Grpc | Protocol::Http => AGE_GRACE,
+        };
         let mut age = pin!(tokio::time::sleep(age.unwrap_or_default()));
-        let (mut is_new, mut is_old, mut is_closing) = (true, false, false);
+        let (mut is_new, mut is_old) = (true, false);
+        let mut quiet = pin!(quiet(&self.close, &signs));
+        let mut is_closing = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -301,7 +313,7 @@ impl Server {
                     return;
                 }
                 () = &mut begin, if is_new => {
-                    if !begun.is_set() {
+                    if !signs.has_begun() {
                         tracing::debug!(%peer, "no request in time");
                         return;
                     }
@@ -314,11 +326,15 @@ impl Server {
                     }
                     is_old = true;
                     connection.as_mut().graceful_shutdown();
-                    age.as_mut().reset(Instant::now() + AGE_GRACE);
+                    age.as_mut().reset(Instant::now() + age_grace);
                 }
                 () = self.close.cancelled(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = &mut quiet => {
+                    tracing::debug!(%peer, "left open by its client");
+                    return;
                 }
             }
         }
@@ -327,9 +343,30 @@ impl Server {
     /// The age at which this connection is closed: within a tenth of the configured one, so that
     /// clients that came together do not come back together.
     fn age(&self, peer: SocketAddr) -> Option<Duration> {
-        let age = self.limits.age.filter(|_| self.protocol != Protocol::Admin)?;
+        let age = match self.protocol {
+            Protocol::Admin => Some(self.limits.age.map_or(ADMIN_AGE, |age| age.min(ADMIN_AGE))),
+            Protocol::Grpc | Protocol::Http => self.limits.age,
+        }?;
         let random = RandomState::new().hash_one(peer) as f64 / u64::MAX as f64;
         Some(age.mul_f64(0.9 + 0.2 * random))
+    }
+}
+
+/// Returns once the listener closes and the client has taken nothing for [`QUIET`], with nothing to
+/// take: it keeps a stream or a half-sent head, and would cost the rest of the grace.
+async fn quiet(close: &CancellationToken, signs: &Signs) {
+    close.cancelled().await;
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut since) = (signs.writes(), Instant::now());
+    loop {
+        looks.tick().await;
+        let (writes, now) = (signs.writes(), Instant::now());
+        if writes != seen || signs.has_to_take() {
+            (seen, since) = (writes, now);
+        } else if now.duration_since(since) >= QUIET {
+            return;
+        }
     }
 }
 

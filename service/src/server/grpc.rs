@@ -1,18 +1,17 @@
 //! The gRPC listener's routes, their guard, and the health that follows the service's stage.
 
 use super::Ended;
+use crate::api::admitted;
 use crate::api::grpc::observe::Observe;
 use crate::api::grpc::reranker::RerankerApi;
-use crate::api::guard::{Guard, Held, Pace};
+use crate::api::guard::{Guard, Kind};
 use crate::app::{App, Stage};
 use crate::auth::Principal;
 use crate::error::Error;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
 use reranker_proto::v1::reranker_server::RerankerServer;
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +27,13 @@ use tower::Service;
 /// What is reported on; the empty name is the server as a whole.
 const SERVICES: [&str; 2] = ["", RerankerServer::<RerankerApi>::NAME];
 
-/// The methods that take one message.
-const UNARY: [&str; 2] = ["/reranker.v1.Reranker/Rerank", "/grpc.health.v1.Health/Check"];
+/// Streams documents in; all other calls of the API bring one message.
+const STREAM: &str = "/reranker.v1.Reranker/RerankStream";
+
+/// The longest message of a service beside the API.
+const ASIDE_MESSAGE: usize = 4 * 1024;
+/// Most bytes of all messages of one call of such a service: tools ask for hundreds of symbols.
+const ASIDE_CALL: usize = 64 * 1024;
 
 /// A message is preceded by a flag and its length.
 const FRAMING: usize = 5;
@@ -49,14 +53,15 @@ pub(super) async fn router(
         .register_encoded_file_descriptor_set(reranker_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .expect("the descriptors were compiled together");
+        .expect("the descriptors were compiled together")
+        .max_decoding_message_size(ASIDE_MESSAGE);
     let observe = Observe::new(app.clone(), &DESCRIPTORS);
-    let guarded = |needs_key| Guarded { inner: (), guard: guard.clone(), needs_key };
+    let guarded = |access| Guarded { inner: (), guard: guard.clone(), access };
     Routes::default()
         // Probes have no key.
-        .add_service(guarded(false).around(health))
-        .add_service(guarded(true).around(reflection))
-        .add_service(guarded(true).around(RerankerApi::service(app)))
+        .add_service(guarded(Access::Probe).around(health))
+        .add_service(guarded(Access::Tool).around(reflection))
+        .add_service(guarded(Access::Api).around(RerankerApi::service(app)))
         .prepare()
         .into_axum_router()
         .layer(observe)
@@ -101,17 +106,28 @@ async fn report_stages(app: App, mut reporter: HealthReporter, close: Cancellati
     Ok(())
 }
 
+/// What a service is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Whoever asks whether the server is well; needs no key, and must not cost anything.
+    Probe,
+    /// Whoever looks at what there is.
+    Tool,
+    /// Whoever has documents to score.
+    Api,
+}
+
 /// A service behind the guard, as `guarded` of `api::http` is for HTTP.
 #[derive(Clone)]
 struct Guarded<S> {
     inner: S,
     guard: Guard,
-    needs_key: bool,
+    access: Access,
 }
 
 impl Guarded<()> {
     fn around<S>(self, inner: S) -> Guarded<S> {
-        Guarded { inner, guard: self.guard, needs_key: self.needs_key }
+        Guarded { inner, guard: self.guard, access: self.access }
     }
 }
 
@@ -135,20 +151,29 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let principal = if self.needs_key {
+        let principal = if self.access != Access::Probe {
             self.guard.principal(request.headers())
         } else {
             Ok(Principal::anonymous())
         };
         match principal {
-            Ok(principal) => request.extensions_mut().insert(principal),
+            Ok(principal) => admitted(principal, request.extensions_mut()),
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
+        }
+        let kind = match self.access {
+            Access::Probe => Kind::Aside(ASIDE_MESSAGE),
+            Access::Tool => Kind::Aside(ASIDE_CALL),
+            Access::Api if request.uri().path() == STREAM => Kind::Stream,
+            Access::Api => Kind::Whole,
         };
-        let pace = if UNARY.contains(&request.uri().path()) { Pace::Whole } else { Pace::Piece };
-        let (parts, body) = request.into_parts();
-        let (body, held) = self.guard.meter(body, pace, FRAMING, Status::from);
+        let (mut parts, body) = request.into_parts();
+        let (body, held) = self.guard.meter(body, kind, FRAMING, Status::from);
+        if kind == Kind::Stream {
+            // Its task holds the bytes while it runs, which an answer that nobody reads may outlive.
+            parts.extensions.insert(held.clone());
+        }
         let answer = self.inner.call(Request::from_parts(parts, Body::new(body)));
-        let limit_bytes = self.guard.body_bytes();
+        let limit_bytes = self.guard.limit(kind);
         Box::pin(async move {
             let response = answer.await?;
             let status = response.extensions().get::<Status>();
@@ -156,33 +181,10 @@ where
             if status.is_some_and(|status| status.code() == Code::OutOfRange) {
                 return Ok(Status::from(Error::BodyTooLarge { limit_bytes }).into_http());
             }
-            Ok(response.map(|body| Body::new(Holding { body, _held: held })))
+            Ok(match kind {
+                Kind::Whole => response.map(|body| Body::new(held.through(body))),
+                Kind::Stream | Kind::Aside(_) => response.map(Body::new),
+            })
         })
-    }
-}
-
-/// An answer that keeps its request's bytes counted: a stream reads on while it answers.
-struct Holding<B> {
-    body: B,
-    _held: Held,
-}
-
-impl<B: http_body::Body + Unpin> http_body::Body for Holding<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

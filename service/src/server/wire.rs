@@ -1,9 +1,9 @@
-//! The bytes of one connection: has the client begun, and does it take what it is sent?
+//! The bytes of one connection: has the client begun, does it take what it is sent, is it sent anything?
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,24 +12,43 @@ use tokio::time::Sleep;
 /// What a client of HTTP/2 sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether a client has said what it wants: shared by the wire and whoever waits for it.
+/// What is known of a client: shared by the wire and whoever waits for it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Begun(Arc<AtomicBool>);
+pub(super) struct Signs(Arc<Seen>);
 
-impl Begun {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+#[derive(Debug, Default)]
+struct Seen {
+    begun: AtomicBool,
+    /// The last write has not been taken yet.
+    waits: AtomicBool,
+    writes: AtomicU64,
+}
+
+impl Signs {
+    /// Notes that the client has said what it wants.
+    pub(super) fn begin(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits to be taken by the client.
+    pub(super) fn has_to_take(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
+    /// How often the client has taken something.
+    pub(super) fn writes(&self) -> u64 {
+        self.0.writes.load(Ordering::Relaxed)
     }
 }
 
 /// A stream that notes the preface of HTTP/2 and fails if the other side takes nothing for too long.
 pub(super) struct Wire<I> {
     io: I,
-    begun: Begun,
+    signs: Signs,
     /// How much of the preface has been seen; none once it is complete or something else came.
     preface: Option<usize>,
     patience: Duration,
@@ -37,8 +56,8 @@ pub(super) struct Wire<I> {
 }
 
 impl<I> Wire<I> {
-    pub(super) fn new(io: I, begun: Begun, patience: Duration) -> Self {
-        Self { io, begun, preface: Some(0), patience, stalled: None }
+    pub(super) fn new(io: I, signs: Signs, patience: Duration) -> Self {
+        Self { io, signs, preface: Some(0), patience, stalled: None }
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -49,9 +68,15 @@ impl<I> Wire<I> {
             self.preface = None;
         } else if length == rest.len() {
             self.preface = None;
-            self.begun.set();
+            self.signs.begin();
         } else {
             self.preface = Some(seen + length);
+        }
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.signs.0.writes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -61,6 +86,7 @@ impl<I> Wire<I> {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.signs.0.waits.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -91,6 +117,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.count(&written);
         self.bounded(context, written)
     }
 
@@ -100,6 +127,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, pieces);
+        self.count(&written);
         self.bounded(context, written)
     }
 

@@ -110,6 +110,7 @@ fn request_span<B>(request: &Request<B>, id: &HeaderValue, method: Option<&str>)
         "grpc",
         request_id = id.to_str().unwrap_or_default(),
         trace_id = tracing::field::Empty,
+        key = tracing::field::Empty,
         rpc.method = name,
         otel.kind = "server",
     );

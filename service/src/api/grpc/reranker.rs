@@ -1,6 +1,7 @@
 //! `reranker.v1.Reranker`.
 
 use crate::api::convert::{self, RerankFields};
+use crate::api::guard::Held;
 use crate::api::{catch_panic, principal};
 use crate::app::{Admission, App, RequestLimits};
 use crate::error::{Error, Violation};
@@ -70,12 +71,13 @@ impl Reranker for RerankerApi {
 
     async fn rerank_stream(
         &self,
-        request: Request<Streaming<RerankStreamRequest>>,
+        mut request: Request<Streaming<RerankStreamRequest>>,
     ) -> Result<Response<Self::RerankStreamStream>, Status> {
         let admission =
             request.extensions().get::<Admission>().cloned().expect("the gate has let it in");
         let (sender, answers) = mpsc::channel(ANSWERS);
-        let call = answer_stream(self.app.clone(), request.into_inner(), admission, sender);
+        let held = request.extensions_mut().remove::<Held>();
+        let call = answer_stream(self.app.clone(), request.into_inner(), admission, sender, held);
         // The call ends when the client goes away and its stream is dropped.
         let call = AbortOnDropHandle::new(tokio::spawn(metrics::carried(call.in_current_span())));
         let answers = stream::unfold((answers, call), async |(mut answers, call)| {
@@ -95,6 +97,7 @@ async fn answer_stream(
     mut messages: Streaming<RerankStreamRequest>,
     admission: Admission,
     answers: mpsc::Sender<Result<RerankStreamResponse, Status>>,
+    _held: Option<Held>,
 ) {
     let RequestLimits { body_bytes: limit_bytes, patience, .. } = app.limits();
     let run = async {
