@@ -222,7 +222,8 @@ impl Server {
             () = stop.cancelled() => {}
             ended = listeners.join_next() => return Err(ServeError::Ended(format!("{ended:?}"))),
             ended = background.join_next() => return Err(ServeError::Ended(format!("{ended:?}"))),
-            () = worker_ended(&app) => return Err(ServeError::WorkerEnded),
+            // Requests of other models are still answered.
+            () = worker_ended(&app) => tracing::error!("a model's worker ended: shutting down"),
         }
         tracing::info!(in_flight = app.in_flight(), grace_seconds = grace.as_secs(), "draining");
         let deadline = Instant::now() + grace;
@@ -245,6 +246,9 @@ impl Server {
         listeners.shutdown().await;
         lingering.end().await;
         background.shutdown().await;
+        if !app.is_healthy() {
+            return Err(ServeError::WorkerEnded);
+        }
         drained.map_err(|_| ServeError::GraceOver { in_flight: app.in_flight(), grace })
     }
 }

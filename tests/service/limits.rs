@@ -67,7 +67,12 @@ async fn a_request_keeps_to_the_configured_limits() -> Result<()> {
 /// All requests together hold 100,000 bytes, one 90,000.
 async fn with_a_small_budget() -> Result<Running> {
     let limits = ConnectionLimits { inflight_bytes: 100_000, ..ConnectionLimits::default() };
-    let request = RequestLimits { bytes: 900_000, documents: None, body_bytes: 90_000, ..RequestLimits::default() };
+    let request = RequestLimits {
+        bytes: 900_000,
+        documents: None,
+        body_bytes: 90_000,
+        ..RequestLimits::default()
+    };
     let edge = Edge { limits, ..Edge::default() };
     let settings = Settings { edge, limits: request, ..Settings::default() };
     Running::start_with(vec![random("m", 1).await?], settings).await

@@ -151,10 +151,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let principal = if self.access != Access::Probe {
-            self.guard.principal(request.headers())
-        } else {
+        let principal = if self.access == Access::Probe {
             Ok(Principal::anonymous())
+        } else {
+            self.guard.principal(request.headers())
         };
         match principal {
             Ok(principal) => admitted(principal, request.extensions_mut()),

@@ -97,7 +97,7 @@ async fn answer_stream(
     mut messages: Streaming<RerankStreamRequest>,
     admission: Admission,
     answers: mpsc::Sender<Result<RerankStreamResponse, Status>>,
-    _held: Option<Held>,
+    held: Option<Held>,
 ) {
     let RequestLimits { body_bytes: limit_bytes, patience, .. } = app.limits();
     let run = async {
@@ -129,17 +129,18 @@ async fn answer_stream(
     if let Err(error) = catch_panic(run).await {
         metrics::note_error(&error);
         // A client that takes nothing holds up nobody but itself.
-        drop(admission);
+        drop((admission, held));
         drop(answers.send(Err(error.into())).await);
     }
 }
 
-/// Why a stream's next message could not be read.
+/// Why a stream's next message could not be read: what the guard refused, or what tonic did.
 fn broken(status: &Status, limit_bytes: usize) -> Error {
-    if status.code() == Code::OutOfRange {
-        Error::BodyTooLarge { limit_bytes }
-    } else {
-        unreadable()
+    let source = std::error::Error::source(status);
+    match (source.and_then(|source| source.downcast_ref::<Error>()), status.code()) {
+        (Some(error), _) => error.clone(),
+        (None, Code::OutOfRange) => Error::BodyTooLarge { limit_bytes },
+        (None, _) => unreadable(),
     }
 }
 
