@@ -527,8 +527,9 @@ async fn nothing_grows_and_everything_is_counted() -> Result<()> {
     eprintln!(
         "memory {memory_before} -> {memory_after}, descriptors {descriptors_before} -> {descriptors_after}"
     );
+    // The scrape itself may find a descriptor more or less; a leak would be thousands.
     assert!(
-        (descriptors_after - descriptors_before).abs() < 0.5,
+        (descriptors_after - descriptors_before).abs() < 4.0,
         "{descriptors_before} descriptors, then {descriptors_after}"
     );
     assert!(

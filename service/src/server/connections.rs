@@ -40,6 +40,11 @@ const DEAD_PEER: Duration = Duration::from_secs(30);
 const DEAD_PEER_ANSWER: Duration = Duration::from_secs(20);
 /// Requests at a time on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 1_000;
+/// Bytes of a request that wait for the server to read them: a stream held back must not come to so
+/// many small frames that the connection, with every other call on it, is taken for an attack.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for all requests on a connection.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of an answer that wait for an HTTP/2 client to take them.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Requests that a client has reset before they were looked at; more end the connection. Honest
@@ -240,6 +245,8 @@ fn builder(protocol: Protocol, limits: ConnectionLimits) -> Builder<TokioExecuto
         .max_header_list_size(limits.header_bytes)
         .max_concurrent_streams(MAX_STREAMS)
         .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .keep_alive_interval(DEAD_PEER)
