@@ -238,7 +238,8 @@ impl Server {
             // Every request is answered; some answers may still be on their way.
             let closed = async { while listeners.join_next().await.is_some() {} };
             if tokio::time::timeout_at(deadline, closed).await.is_err() {
-                let open = [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
+                let open =
+                    [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
                 let open: u64 = open.iter().sum();
                 tracing::info!(open, "connections that their clients keep open are dropped");
             }
@@ -251,119 +252,6 @@ impl Server {
             (true, false) => Err(ServeError::GraceOver { in_flight, grace }),
             (true, true) => Ok(()),
         }
-    }
-}
-
-async fn bind(addresses: Addresses, edge: Edge) -> Result<Self, ServeError> {
-        let Edge { limits, keys_file, tls, cors } = edge;
-        let mut reloads = Vec::new();
-        let keys = match keys_file {
-            None => None,
-            Some(path) => {
-                let (reload, keys) = load_keys(path).map_err(ServeError::File)?;
-                reloads.push(reload);
-                tracing::info!(keys = keys.borrow().count(), "callers need an API key");
-                Some(keys)
-            }
-        };
-        let tls = match tls {
-            None => None,
-            Some(files) => {
-                let (reload, tls) = tls::load(&files).map_err(ServeError::File)?;
-                reloads.push(reload);
-                Some(tls)
-            }
-        };
-        let (grpc, grpc_address) = bind(Protocol::Grpc, addresses.grpc).await?;
-        let (http, http_address) = bind(Protocol::Http, addresses.http).await?;
-        let (admin, admin_address) = bind(Protocol::Admin, addresses.admin).await?;
-        let addresses = Addresses { grpc: grpc_address, http: http_address, admin: admin_address };
-        let connections = Connections::default();
-        Ok(Self { grpc, http, admin, addresses, limits, cors, keys, tls, reloads, connections })
-    }
-
-    /// What was bound, with the ports that were taken for 0.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
-    }
-
-    /// The counts of open connections, now and while it runs.
-    pub fn connections(&self) -> Connections {
-        self.connections.clone()
-    }
-
-    /// Serves until `stop`, then drains: new requests are refused, admitted ones finish, listeners
-    /// close, the models' workers end; all within `grace`.
-    ///
-    /// # Errors
-    /// See [`ServeError`]; whatever is left is dropped then.
-    pub async fn run(
-        self,
-        app: App,
-        stop: CancellationToken,
-        grace: Duration,
-    ) -> Result<(), ServeError> {
-        let Self { grpc, http, admin, addresses: _, limits, cors, keys, tls, reloads, connections } =
-            self;
-        let close = CancellationToken::new();
-        let lingering = Lingering::default();
-        let mut listeners = JoinSet::new();
-        let mut background = JoinSet::new();
-        let listener = |socket, protocol| Listener {
-            socket,
-            protocol,
-            limits,
-            tls: tls.clone(),
-            connections: connections.clone(),
-        };
-        let ConnectionLimits { body_timeout, inflight_bytes, .. } = limits;
-        let guard = Guard::new(keys, app.limits().body_bytes, body_timeout, inflight_bytes);
-        let router = grpc::router(app.clone(), guard.clone(), close.clone(), &mut background).await;
-        listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, close.clone()));
-        let router = http::router(app.clone(), guard, lingering.clone(), &cors);
-        listeners.spawn(listener(http, Protocol::Http).serve(router, close.clone()));
-        let router = admin::router(app.clone(), connections.clone());
-        background.spawn(listener(admin, Protocol::Admin).serve(router, close.child_token()));
-        background.spawn(admin::sample_load(app.clone()));
-        for reload in reloads {
-            background.spawn(reload.run());
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            ended = listeners.join_next() => return Err(ServeError::Ended(format!("{ended:?}"))),
-            ended = background.join_next() => return Err(ServeError::Ended(format!("{ended:?}"))),
-            // Requests of other models are still answered.
-            () = worker_ended(&app) => tracing::error!("a model's worker ended: shutting down"),
-        }
-        tracing::info!(in_flight = app.in_flight(), grace_seconds = grace.as_secs(), "draining");
-        let deadline = Instant::now() + grace;
-        let drained = tokio::time::timeout_at(deadline, app.drain()).await.is_ok();
-        // What is dropped below is counted before.
-        let in_flight = app.in_flight();
-        close.cancel();
-        if drained {
-            let closing = app.clone();
-            // A panic of a worker has been reported where it happened.
-            let _ = tokio::task::spawn_blocking(move || closing.close_models()).await;
-            // Every request is answered; some answers may still be on their way.
-            let closed = async { while listeners.join_next().await.is_some() {} };
-            if tokio::time::timeout_at(deadline, closed).await.is_err() {
-                let open = [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
-                let open: u64 = open.iter().sum();
-                tracing::info!(open, "connections that their clients keep open are dropped");
-            }
-        }
-        listeners.shutdown().await;
-        lingering.end().await;
-        background.shutdown().await;
-<<<<<<< HEAD
-        if !app.is_healthy() {
-            return Err(ServeError::WorkerEnded);
-        }
-        drained.map_err(|_| ServeError::GraceOver { in_flight: app.in_flight(), grace })
-=======
-        drained.map_err(|_| ServeError::GraceOver { in_flight, grace })
->>>>>>> a098028 (The count of requests that the grace cut off is taken before they are dropped)
     }
 }
 

@@ -104,6 +104,14 @@ async fn bodies_share_one_budget() -> Result<()> {
     assert_eq!(http.body["message"], status.message());
     assert!(status.message().contains("hold the 100000 bytes"), "{}", status.message());
     assert!(status.get_details_retry_info().is_some());
+    let mut stream = client.rerank_stream(tokio_stream::iter(stream_of(1, 60_000))).await?;
+    let late = loop {
+        match stream.get_mut().message().await {
+            Ok(answer) => assert!(answer.is_some(), "the stream is refused"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((late.code(), late.message()), (status.code(), status.message()));
     // Small ones still fit.
     assert_eq!(server.post(PATH, &json!({"query": "q", "documents": ["d"]})).await?.status, 200);
 
