@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::Request;
 use prost::Message;
+use reranker::app::RequestLimits;
 use reranker::server::{ConnectionLimits, Edge, Protocol};
 use reranker_proto::v1::rerank_stream_request::Message as Sent;
 use reranker_proto::v1::reranker_client::RerankerClient;
@@ -310,10 +311,11 @@ enum Stop {
 const STOPS: [Stop; 3] = [Stop::HalfClose, Stop::Close, Stop::Silence];
 
 async fn impatient_server() -> Result<Running> {
-    let limits =
-        ConnectionLimits { body_timeout: Duration::from_secs(1), ..ConnectionLimits::default() };
-    let edge = Edge { limits, ..Edge::default() };
-    let settings = Settings { edge, ..Settings::default() };
+    let patience = Duration::from_secs(1);
+    let connections = ConnectionLimits { body_timeout: patience, ..ConnectionLimits::default() };
+    let edge = Edge { limits: connections, ..Edge::default() };
+    let limits = RequestLimits { patience, ..RequestLimits::default() };
+    let settings = Settings { edge, limits, ..Settings::default() };
     Running::start_with(vec![random("m", 1).await?], settings).await
 }
 

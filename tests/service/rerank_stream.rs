@@ -223,7 +223,8 @@ async fn a_client_that_never_reads_slows_down_only_itself() -> Result<()> {
     let whole = engine.stats().batch_tokens - ran;
     assert!(ran < whole * 7 / 10, "{ran} of {whole} tokens ran for a client that reads nothing");
     drop(answers);
-    sending.await?;
+    // Its client would wait for ever to send the rest.
+    sending.abort();
     Ok(())
 }
 
