@@ -193,7 +193,7 @@ pub struct ServeArgs {
 
     /// Longest time that a request may be expected to wait before its own work; over it the request is
     /// refused at once with 429 or `RESOURCE_EXHAUSTED`
-    #[arg(long, env = "RERANKER_MAX_QUEUE_SECONDS", value_name = "SECONDS", default_value = "30",
+    #[arg(long, env = "RERANKER_MAX_QUEUE_SECONDS", value_name = "SECONDS", default_value = "10",
           value_parser = seconds)]
     pub max_queue_seconds: Duration,
 

@@ -98,8 +98,8 @@ impl Default for EngineOptions {
             max_batch_tokens: None,
             // About the largest request that the public API admits: 5 MB of English.
             max_queued_tokens: 1_500_000,
-            // Half of the time that the official clients wait.
-            max_queue: Duration::from_secs(30),
+            // A sixth of the time that the official clients wait.
+            max_queue: Duration::from_secs(10),
             interactive: Duration::from_secs(2),
         }
     }

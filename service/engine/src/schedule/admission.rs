@@ -68,13 +68,15 @@ impl Work {
 
     /// Tokens that run before the last of a new request of `tokens` does.
     ///
-    /// Others of its class get as much as it gets and one turn more; the other class its share.
+    /// Others of its class get as much as it gets and one turn more, and those that come later and
+    /// take turns with it as much again; the other class gets its share. Without the part of those to
+    /// come, a server that gets twice what it can do admits what it answers too late.
     fn ahead(&self, latency: Latency, tokens: usize, turn: usize) -> usize {
         let (own, other) = match latency {
             Latency::Fast => (&self.fast, &self.slow),
             Latency::Slow => (&self.slow, &self.fast),
         };
-        let own = own.up_to(tokens + turn);
+        let own = 2 * own.up_to(tokens + turn);
         let share = match latency {
             Latency::Fast => (own + tokens) / (SLOW_ONE_IN - 1) + turn,
             Latency::Slow => (own + tokens).saturating_mul(SLOW_ONE_IN - 1),
@@ -197,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy {
-        max_batch_tokens: 1_000,
+        max_batch_tokens: 100,
         max_queued_tokens: 1_000_000,
         max_queue: Duration::from_secs(30),
         interactive: Duration::from_secs(2),
@@ -238,10 +240,10 @@ mod tests {
         let bound = Bound::Interactive { expected: seconds(2.5), limit };
         assert_eq!(admit(&POLICY, &idle, &demand(Some(Latency::Fast), 2_500)), refused(bound, 0.5));
         let limit = POLICY.max_queue;
-        let bound = Bound::Queue { expected: seconds(31.0), limit };
+        let bound = Bound::Queue { expected: seconds(62.0), limit };
         assert_eq!(
             admit(&POLICY, &work(&[], &[1_000; 31]), &demand(None, 5_000)),
-            refused(bound, 1.0)
+            refused(bound, 32.0)
         );
         let full = work(&[], &[999_000]);
         assert_eq!(admit(&POLICY, &full, &demand(None, 3_000)), refused(Bound::Memory, 2.0));
