@@ -34,7 +34,7 @@ pub(crate) async fn catch_panic<T>(
     handler: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     // Nothing that a handler shares with other requests is left half-changed by an unwind: the
-    // domain's state is behind channels and atomics.
+    // domain's state is behind short locks and atomics.
     match AssertUnwindSafe(handler).catch_unwind().await {
         Ok(result) => result,
         Err(payload) => Err(Error::panicked(payload.as_ref())),

@@ -100,7 +100,7 @@ struct State {
 struct Admitted {
     header: Header,
     prefix: Arc<[u32]>,
-    /// Token ids by slot, until they run.
+    /// Token ids by slot, until they run; the ledger has them until the request ends.
     documents: Vec<Option<Arc<[u32]>>>,
     /// Tokens that the estimate has promised and no document has claimed yet.
     promised: usize,

@@ -110,7 +110,7 @@ pub(crate) struct Exchange {
     protocol: Protocol,
     route: Cow<'static, str>,
     started: Instant,
-    /// When the protocol's own server gives up on the handler.
+    /// When the caller stops waiting, which is also when its client resets the call.
     timeout: Option<Duration>,
     notes: Arc<Mutex<Notes>>,
     ended: bool,

@@ -48,8 +48,7 @@ fn reranking(route: Route) -> MethodRouter<App> {
 }
 
 async fn rerank(app: App, route: Route, request: Request) -> Response {
-    // TEI has no other route than the root's: until the body is read, its client may be the one
-    // that asks.
+    // TEI's own route is the root's: until the body is read, its client may be the one that asks.
     let mut is_tei = route == Route::Root;
     match answer(&app, route, request, &mut is_tei).await {
         Ok(response) => response,
