@@ -252,7 +252,8 @@ def test_overload_is_retried_after_a_hint() -> None:
     """A full queue is 429 with the seconds to wait, and the SDK comes back after them."""
     large = [f"{number} {'filler words ' * 40}" for number in range(250)]
     small = CountingClient(max_retries=1)
-    with ThreadPoolExecutor(1) as pool, ZeroEntropy(timeout=600, max_retries=0) as client:
+    # The large one is over the queue's bound and waits for a moment without a small one.
+    with ThreadPoolExecutor(1) as pool, ZeroEntropy(timeout=600, max_retries=20) as client:
         running = pool.submit(client.models.rerank, model=MODEL, query=QUERY, documents=large)
         while len(small.responses) < 2 and not running.done():
             small.responses.clear()
