@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +260,7 @@ def test_overload_is_retried_after_a_hint() -> None:
             small.responses.clear()
             with contextlib.suppress(zeroentropy.RateLimitError):
                 small.client.models.rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
+            time.sleep(0.05)
         assert len(running.result().results) == len(large)
     assert small.responses[0].status_code == 429
     assert 1 <= int(small.responses[0].headers["retry-after"]) <= 60
