@@ -206,7 +206,7 @@ def main() -> None:
     print("| | |\n| --- | --- |")
     for name in options.only:
         if name == "overhead":
-            overhead(options.binary, min(options.seconds, 15))
+            overhead(options.binary, options.seconds)
             continue
         with tempfile.TemporaryDirectory() as directory:
             model = "demo"
