@@ -103,7 +103,7 @@ pub struct ComputeArgs {
 
     /// Most tokens in one run of the model, up to 32768; a longer pair runs alone. More is faster for
     /// large requests, takes more memory and makes others wait longer. Found at start, for runs of
-    /// about 50 ms, unless given
+    /// about 50 ms but of at least 512 tokens, unless given
     #[arg(long, env = "RERANKER_MAX_BATCH_TOKENS", value_name = "TOKENS",
           value_parser = batch_tokens)]
     pub max_batch_tokens: Option<NonZeroUsize>,

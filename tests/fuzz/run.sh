@@ -22,18 +22,18 @@ targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(http_body headers grpc_message)
 status=0
 for target in "${targets[@]}"; do
-  work=$CARGO_TARGET_DIR/work/$target
+  run=$CARGO_TARGET_DIR/runs/$target
   found=$CARGO_TARGET_DIR/found/$target
   # Every run starts from what is committed: libFuzzer writes to the first folder and only reads the second.
-  rm -rf "$work"
-  mkdir -p "$work" "$found"
-  if "$CARGO_TARGET_DIR/$host/fuzz/$target" "$work" "tests/fuzz/corpus/$target" -dict="tests/fuzz/$target.dict" \
+  rm -rf "$run"
+  mkdir -p "$run" "$found"
+  if "$CARGO_TARGET_DIR/$host/fuzz/$target" "$run" "tests/fuzz/corpus/$target" -dict="tests/fuzz/$target.dict" \
     -artifact_prefix="$found/" -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=2048 \
-    -print_final_stats=1 2> "$work.log"; then
-    echo "fuzz $target: $(grep '^Done ' "$work.log"), $(grep -c . <(ls "tests/fuzz/corpus/$target")) inputs in the corpus"
+    -print_final_stats=1 2> "$run.log"; then
+    echo "fuzz $target: $(grep '^Done ' "$run.log"), $(grep -c . <(ls "tests/fuzz/corpus/$target")) inputs in the corpus"
   else
-    tail -40 "$work.log" >&2
-    echo "fuzz $target: FAILED, input: $(sed -n 's/.*Test unit written to //p' "$work.log" | tail -1)" >&2
+    tail -40 "$run.log" >&2
+    echo "fuzz $target: FAILED, input: $(sed -n 's/.*Test unit written to //p' "$run.log" | tail -1)" >&2
     status=1
   fi
 done
