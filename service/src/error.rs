@@ -96,6 +96,70 @@ pub enum Error {
         /// Models, then aliases.
         available: Vec<String>,
     },
+    /// No collection of this name.
+    #[error("collection `{name}` not found")]
+    CollectionNotFound {
+        /// What the caller asked for.
+        name: String,
+    },
+    /// No document of this path in the collection.
+    #[error("document `{path}` not found in collection `{collection}`")]
+    DocumentNotFound {
+        /// Where the caller looked.
+        collection: String,
+        /// What the caller asked for.
+        path: String,
+    },
+    /// The document has no such page, or is not parsed yet.
+    #[error("{reason}")]
+    PageNotFound {
+        /// Which page of what, and why it is not there.
+        reason: String,
+    },
+    /// A download's token is wrong, expired or of a document that is gone.
+    #[error("the download link is wrong or has expired; ask for the document again")]
+    DownloadNotFound,
+    /// Collections are not kept by this server.
+    #[error("collections are off; start the server with --data-dir to have them")]
+    CollectionsOff,
+    /// There is a collection of this name.
+    #[error("collection `{name}` exists already")]
+    CollectionExists {
+        /// What the caller asked for.
+        name: String,
+    },
+    /// There is a document of this path.
+    #[error(
+        "document `{path}` exists already in collection `{collection}`; set `overwrite` to replace it"
+    )]
+    DocumentExists {
+        /// Where.
+        collection: String,
+        /// What the caller asked for.
+        path: String,
+    },
+    /// The document's status does not allow the change.
+    #[error("document `{path}` is `{status}`; {needs}")]
+    WrongStatus {
+        /// Which document.
+        path: String,
+        /// Its status.
+        status: &'static str,
+        /// What the change needs.
+        needs: &'static str,
+    },
+    /// Well formed, and against a limit or rule that the message names.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong, the limit and what would be right.
+        message: String,
+    },
+    /// The disk is full or takes no writes.
+    #[error("the server's disk takes no writes: {reason}; reads go on")]
+    StorageFull {
+        /// `full` or `read-only`.
+        reason: &'static str,
+    },
     /// No such path.
     #[error("route `{path}` not found")]
     RouteNotFound {
@@ -144,15 +208,24 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
-            Self::InputTooLarge { .. } | Self::TooManyDocuments { .. } | Self::OverQuota { .. } => {
-                ErrorCode::LimitExceeded
-            }
+            Self::InputTooLarge { .. }
+            | Self::TooManyDocuments { .. }
+            | Self::OverQuota { .. }
+            | Self::Invalid { .. } => ErrorCode::LimitExceeded,
+            Self::WrongStatus { .. } => ErrorCode::FailedPrecondition,
+            Self::CollectionExists { .. } | Self::DocumentExists { .. } => ErrorCode::AlreadyExists,
+            Self::StorageFull { .. } => ErrorCode::StorageFull,
             Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
             Self::NoKey | Self::WrongKey => ErrorCode::Unauthenticated,
             Self::ReadOnlyKey => ErrorCode::PermissionDenied,
             Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
             Self::BodyTooLarge { .. } => ErrorCode::PayloadTooLarge,
-            Self::ModelNotFound { .. } => ErrorCode::NotFound,
+            Self::ModelNotFound { .. }
+            | Self::CollectionNotFound { .. }
+            | Self::DocumentNotFound { .. }
+            | Self::PageNotFound { .. }
+            | Self::DownloadNotFound
+            | Self::CollectionsOff => ErrorCode::NotFound,
             Self::RouteNotFound { .. } => ErrorCode::RouteNotFound,
             Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
             Self::Overloaded { .. } | Self::RateLimited { .. } | Self::MemoryFull { .. } => {
@@ -218,6 +291,9 @@ pub enum ErrorCode {
     Unauthenticated,
     PermissionDenied,
     NotFound,
+    AlreadyExists,
+    FailedPrecondition,
+    StorageFull,
     RouteNotFound,
     MethodNotAllowed,
     PayloadTooLarge,
@@ -241,12 +317,15 @@ pub struct Wire {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::LimitExceeded,
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::NotFound,
+        Self::AlreadyExists,
+        Self::FailedPrecondition,
+        Self::StorageFull,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
@@ -265,6 +344,9 @@ impl ErrorCode {
             Self::Unauthenticated => "unauthenticated",
             Self::PermissionDenied => "permission_denied",
             Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::StorageFull => "storage_full",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::PayloadTooLarge => "payload_too_large",
@@ -284,6 +366,7 @@ impl ErrorCode {
             Self::DeadlineExceeded => Some("deadline"),
             Self::Unauthenticated => Some("unauthenticated"),
             Self::PermissionDenied => Some("permission_denied"),
+            Self::StorageFull => Some("storage_full"),
             _ => None,
         }
     }
@@ -291,19 +374,22 @@ impl ErrorCode {
     /// The one table from errors to protocols.
     pub const fn wire(self) -> Wire {
         let (grpc, http, retry) = match self {
-            Self::InvalidRequest => (3, 422, true),    // INVALID_ARGUMENT
-            Self::LimitExceeded => (3, 400, true),     // INVALID_ARGUMENT
-            Self::Unauthenticated => (16, 401, true),  // UNAUTHENTICATED
-            Self::PermissionDenied => (7, 403, true),  // PERMISSION_DENIED
-            Self::NotFound => (5, 404, true),          // NOT_FOUND
-            Self::RouteNotFound => (12, 404, true),    // UNIMPLEMENTED
+            Self::InvalidRequest => (3, 422, true),   // INVALID_ARGUMENT
+            Self::LimitExceeded => (3, 400, true),    // INVALID_ARGUMENT
+            Self::Unauthenticated => (16, 401, true), // UNAUTHENTICATED
+            Self::PermissionDenied => (7, 403, true), // PERMISSION_DENIED
+            Self::NotFound => (5, 404, true),         // NOT_FOUND
+            Self::AlreadyExists => (6, 409, false),   // ALREADY_EXISTS
+            Self::FailedPrecondition => (9, 400, true), // FAILED_PRECONDITION
+            Self::StorageFull => (8, 507, false),     // RESOURCE_EXHAUSTED
+            Self::RouteNotFound => (12, 404, true),   // UNIMPLEMENTED
             Self::MethodNotAllowed => (12, 405, true), // UNIMPLEMENTED
-            Self::PayloadTooLarge => (11, 413, true),  // OUT_OF_RANGE
-            Self::BodyTimeout => (4, 408, true),       // DEADLINE_EXCEEDED
-            Self::Overloaded => (8, 429, true),        // RESOURCE_EXHAUSTED
-            Self::Unavailable => (14, 503, true),      // UNAVAILABLE
+            Self::PayloadTooLarge => (11, 413, true), // OUT_OF_RANGE
+            Self::BodyTimeout => (4, 408, true),      // DEADLINE_EXCEEDED
+            Self::Overloaded => (8, 429, true),       // RESOURCE_EXHAUSTED
+            Self::Unavailable => (14, 503, true),     // UNAVAILABLE
             Self::DeadlineExceeded => (4, 504, false), // DEADLINE_EXCEEDED
-            Self::Internal => (13, 500, false),        // INTERNAL
+            Self::Internal => (13, 500, false),       // INTERNAL
         };
         Wire { grpc, http, retry }
     }

@@ -31,12 +31,15 @@ mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod collection;
 pub mod config;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;
 mod mock;
+pub mod parse;
+pub mod queries;
 pub mod rate_limit;
 pub mod rerank;
 pub mod server;
