@@ -5,20 +5,20 @@
 //! [`Scored`].
 
 mod admission;
+mod feed;
 mod ledger;
 mod queue;
+mod state;
 mod worker;
 
 use crate::ScoreError;
-use crate::model::{EncodedDocument, Scorer};
-use admission::{Demand, Policy, Work};
-use ledger::Ledger;
-use queue::{Header, Queue};
-use std::collections::HashMap;
+use crate::model::Scorer;
+use admission::{Demand, Policy};
+pub(crate) use feed::{Feed, Score, Scored};
+use state::State;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// A class of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,78 +79,12 @@ struct Shared {
     state: Mutex<State>,
     /// Work came, or the scheduler closes.
     changed: Condvar,
-    policy: Policy,
-}
-
-/// Held while work is put in or taken out, never while a device runs.
-struct State {
-    queue: Queue,
-    requests: HashMap<u64, Admitted>,
-    work: Work,
-    stats: Stats,
-    next_id: u64,
-    closing: bool,
-    /// Cleared when a worker ends, for whatever reason.
-    alive: bool,
-    /// Set when a worker ends though nobody has closed the scheduler.
-    failed: bool,
-}
-
-/// An admitted request until its last score.
-struct Admitted {
-    header: Header,
-    prefix: Arc<[u32]>,
-    /// Token ids by slot, until they run; the ledger has them until the request ends.
-    documents: Vec<Option<Arc<[u32]>>>,
-    /// Tokens that the estimate has promised and no document has claimed yet.
-    promised: usize,
-    /// Tokens of documents that have not run.
-    waiting: usize,
-    /// Nobody knew at admission how many documents would come.
-    is_stream: bool,
-    /// No further documents come.
-    whole: bool,
-    /// The caller's span, to be linked with the batches that the request rides in.
-    span: tracing::Span,
-    /// Open from the first documents to their first batch.
-    queue_span: tracing::Span,
-    answers: Arc<Answers>,
-}
-
-/// Where the worker leaves the scores of one request.
-#[derive(Default)]
-struct Answers {
-    state: Mutex<AnswersState>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct AnswersState {
-    ledger: Ledger,
-    inference: Duration,
-    /// When the first documents came.
-    queued: Option<Instant>,
-    /// When the first batch with any of them began.
-    started: Option<Instant>,
-    end: Option<Result<(), ScoreError>>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is consistent between statements, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Answers {
-    fn lock(&self) -> MutexGuard<'_, AnswersState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// No further scores come; the first reason stays.
-    fn end(&self, end: Result<(), ScoreError>) {
-        self.lock().end.get_or_insert(end);
-        self.changed.notify_one();
     }
 }
 
@@ -164,20 +98,10 @@ impl Scheduler {
             interactive,
             tokens_per_second,
         } = limits;
-        let stats = Stats { max_batch_tokens: max_batch_tokens as u64, ..Stats::default() };
+        let policy = Policy { max_batch_tokens, max_queued_tokens, max_queue, interactive };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                queue: Queue::default(),
-                requests: HashMap::new(),
-                work: Work { tokens_per_second, ..Work::default() },
-                stats,
-                next_id: 0,
-                closing: false,
-                alive: true,
-                failed: false,
-            }),
+            state: Mutex::new(State::new(policy, tokens_per_second)),
             changed: Condvar::new(),
-            policy: Policy { max_batch_tokens, max_queued_tokens, max_queue, interactive },
         });
         let devices = scorers.len() as f64;
         let workers = scorers.into_iter().map(|scorer| {
@@ -199,36 +123,21 @@ impl Scheduler {
         tokens: Option<usize>,
         deadline: Option<Instant>,
     ) -> Result<(Feed, Scored), ScoreError> {
-        let now = Instant::now();
-        let mut state = self.shared.lock();
-        if state.closing || !state.alive {
-            return Err(ScoreError::Closing);
-        }
+        self.admit_at(Instant::now(), latency, tokens, deadline)
+    }
+
+    fn admit_at(
+        &self,
+        now: Instant,
+        latency: Option<Latency>,
+        tokens: Option<usize>,
+        deadline: Option<Instant>,
+    ) -> Result<(Feed, Scored), ScoreError> {
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        if patience.is_some_and(|patience| patience.is_zero()) {
-            return Err(ScoreError::DeadlineExceeded);
-        }
-        let promised = tokens.unwrap_or(0);
-        let demand = Demand { latency, tokens: promised, patience };
-        let latency = admission::admit(&self.shared.policy, &state.work, &demand)?;
-        let id = state.next_id;
-        state.next_id += 1;
-        state.work.backlog(latency).change(0, promised);
-        let answers = Arc::new(Answers::default());
-        let admitted = Admitted {
-            header: Header { id, latency, prefix: 0, deadline },
-            prefix: Arc::from([]),
-            documents: Vec::new(),
-            promised,
-            is_stream: tokens.is_none(),
-            waiting: 0,
-            whole: false,
-            span: tracing::Span::current(),
-            queue_span: tracing::Span::none(),
-            answers: answers.clone(),
-        };
-        state.requests.insert(id, admitted);
-        drop(state);
+        let demand = Demand { latency, tokens: tokens.unwrap_or(0), patience };
+        let is_stream = tokens.is_none();
+        let admitted = self.shared.lock().admit(now, &demand, is_stream, deadline)?;
+        let state::Ticket { id, latency, answers } = admitted;
         let feed = Feed { shared: self.shared.clone(), id };
         let scored = Scored { shared: self.shared.clone(), answers, id, latency };
         Ok((feed, scored))
@@ -251,213 +160,13 @@ impl Scheduler {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let state = self.shared.lock();
-        Stats {
-            queued_fast_tokens: state.work.fast.tokens() as u64,
-            queued_slow_tokens: state.work.slow.tokens() as u64,
-            queued_requests: (state.work.fast.requests() + state.work.slow.requests()) as u64,
-            inflight_tokens: state.work.running as u64,
-            tokens_per_second: state.work.tokens_per_second,
-            ..state.stats
-        }
+        self.shared.lock().stats()
     }
 }
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl State {
-    /// Changes a request's outstanding tokens, in it and in the sum.
-    fn outstanding(&mut self, id: u64, change: impl FnOnce(&mut Admitted)) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        let before = request.promised + request.waiting;
-        change(request);
-        let after = request.promised + request.waiting;
-        self.work.backlog(request.header.latency).change(before, after);
-    }
-
-    /// Forgets a request and what it had outstanding.
-    fn remove(&mut self, id: u64) -> Option<Admitted> {
-        self.outstanding(id, |request| (request.promised, request.waiting) = (0, 0));
-        self.queue.remove(id);
-        self.requests.remove(&id)
-    }
-
-    /// Forgets a request that nobody waits for any more.
-    fn cancel(&mut self, id: u64) -> Option<Admitted> {
-        let request = self.remove(id)?;
-        self.stats.cancelled_requests += 1;
-        Some(request)
-    }
-
-    /// Ends a request that has all its documents and all their scores.
-    fn finish_if_scored(&mut self, id: u64) {
-        let Some(request) = self.requests.get(&id) else { return };
-        if request.whole && request.answers.lock().ledger.is_scored() {
-            let request = self.remove(id);
-            request.inspect(|request| request.answers.end(Ok(())));
-        }
-    }
-}
-
-/// The way in for the documents of one request; dropping it unfinished cancels the request.
-pub(crate) struct Feed {
-    shared: Arc<Shared>,
-    id: u64,
-}
-
-impl Feed {
-    /// Queues documents behind `prefix`, which is the same in all calls. `estimate` is what of the
-    /// request's own estimate they were.
-    ///
-    /// # Errors
-    /// [`ScoreError::Closing`] if nobody is left to score them; [`ScoreError::Overloaded`] if the queue
-    /// has no room for more of a stream, which may try again then. A request that has failed or
-    /// was dropped takes documents and forgets them.
-    pub(crate) fn push(
-        &self,
-        prefix: &Arc<[u32]>,
-        documents: &[EncodedDocument],
-        estimate: usize,
-    ) -> Result<(), ScoreError> {
-        let mut state = self.shared.lock();
-        if !state.alive {
-            return Err(ScoreError::Closing);
-        }
-        let State { requests, work, .. } = &mut *state;
-        let Some(request) = requests.get_mut(&self.id) else { return Ok(()) };
-        if request.is_stream {
-            let tokens = prefix.len() + documents.iter().map(|d| d.ids.len()).sum::<usize>();
-            admission::has_room(&self.shared.policy, work, tokens)?;
-        }
-        request.prefix = prefix.clone();
-        request.header.prefix = prefix.len();
-        let header = request.header;
-        let mut answers = request.answers.lock();
-        if answers.queued.is_none() && !documents.is_empty() {
-            answers.queued = Some(Instant::now());
-            let latency = header.latency;
-            request.queue_span = tracing::info_span!(parent: &request.span, "queue", ?latency);
-        }
-        let first = answers.ledger.slots();
-        let new: Vec<&EncodedDocument> = documents
-            .iter()
-            .filter(|document| answers.ledger.add(document, header.prefix))
-            .collect();
-        drop(answers);
-        // A duplicate of a scored document is ready without a batch.
-        request.answers.changed.notify_one();
-        let lengths: Vec<usize> = new.iter().map(|document| document.ids.len()).collect();
-        state.queue.push(&header, first, lengths.iter().copied());
-        state.outstanding(self.id, |request| {
-            request.promised = request.promised.saturating_sub(estimate);
-            let prefix = if first == 0 && !new.is_empty() { header.prefix } else { 0 };
-            request.waiting += prefix + lengths.iter().sum::<usize>();
-            request.documents.extend(new.iter().map(|document| Some(document.ids.clone())));
-        });
-        drop(state);
-        self.shared.changed.notify_one();
-        Ok(())
-    }
-
-    /// There are no more documents.
-    pub(crate) fn finish(self) {
-        let mut state = self.shared.lock();
-        state.outstanding(self.id, |request| {
-            request.promised = 0;
-            request.whole = true;
-        });
-        state.finish_if_scored(self.id);
-        drop(state);
-        self.shared.changed.notify_one();
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        let is_open = state.requests.get(&self.id).is_some_and(|request| !request.whole);
-        if is_open {
-            let cancelled = state.cancel(self.id);
-            cancelled.inspect(|request| request.answers.end(Err(ScoreError::Cancelled)));
-            drop(state);
-            // The workers may wait for this request before they end.
-            self.shared.changed.notify_all();
-        }
-    }
-}
-
-/// The scores of one request as they come; dropping it cancels what has not run.
-pub(crate) struct Scored {
-    shared: Arc<Shared>,
-    answers: Arc<Answers>,
-    id: u64,
-    latency: Latency,
-}
-
-/// A document's place and size, and its logit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Score {
-    /// Position in the request.
-    pub(crate) index: usize,
-    /// Tokens of the pair.
-    pub(crate) tokens: usize,
-    pub(crate) truncated: bool,
-    pub(crate) logit: f32,
-}
-
-impl Scored {
-    /// The class that the request runs in.
-    pub(crate) fn latency(&self) -> Latency {
-        self.latency
-    }
-
-    /// The documents that got their scores since the last call, at least one; none when all have.
-    pub(crate) async fn next(&mut self) -> Option<Result<Vec<Score>, ScoreError>> {
-        loop {
-            let (ready, end) = {
-                let mut state = self.answers.lock();
-                (state.ledger.take_ready(), state.end.clone())
-            };
-            match end {
-                Some(Err(error)) => return Some(Err(error)),
-                Some(Ok(())) if ready.is_empty() => return None,
-                None if ready.is_empty() => self.answers.changed.notified().await,
-                _ => {
-                    let score = |(entry, logit): (ledger::Entry, f32)| {
-                        let ledger::Entry { index, tokens, truncated } = entry;
-                        Score { index, tokens, truncated, logit }
-                    };
-                    return Some(Ok(ready.into_iter().map(score).collect()));
-                }
-            }
-        }
-    }
-
-    /// Time of the batches that held any of the documents, so far.
-    pub(crate) fn inference(&self) -> Duration {
-        self.answers.lock().inference
-    }
-
-    /// Time from the first documents to their first batch; so far, while there was none.
-    pub(crate) fn queued(&self) -> Duration {
-        let AnswersState { queued, started, .. } = *self.answers.lock();
-        let Some(queued) = queued else { return Duration::ZERO };
-        started.unwrap_or_else(Instant::now).saturating_duration_since(queued)
-    }
-}
-
-impl Drop for Scored {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        if state.cancel(self.id).is_some() {
-            drop(state);
-            // The workers may wait for this request before they end.
-            self.shared.changed.notify_all();
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 use super::Latency;
 use super::queue::SLOW_ONE_IN;
 use crate::error::{Bound, ScoreError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bounds of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(super) struct Work {
     pub(super) slow: Backlog,
     /// Tokens on the device.
     pub(super) running: usize,
+    /// Fast tokens that went to the device.
+    pub(super) fast_lately: Lately,
     /// Measured rate; 0 while unknown.
     pub(super) tokens_per_second: f64,
 }
@@ -66,22 +68,72 @@ impl Work {
         }
     }
 
-    /// Tokens that run before the last of a new request of `tokens` does.
+    /// Tokens that run before a new request of `tokens` has run as if alone, and before its last has.
     ///
     /// Others of its class get as much as it gets and one turn more, and those that come later and
     /// take turns with it as much again; the other class gets its share. Without the part of those to
     /// come, a server that gets twice what it can do admits what it answers too late.
-    fn ahead(&self, latency: Latency, tokens: usize, turn: usize) -> usize {
-        let (own, other) = match latency {
-            Latency::Fast => (&self.fast, &self.slow),
-            Latency::Slow => (&self.slow, &self.fast),
+    fn ahead(&self, now: Instant, latency: Latency, tokens: usize, turn: usize) -> Ahead {
+        let own = 2 * self.of(latency).up_to(tokens + turn);
+        let other = |own: usize| match latency {
+            Latency::Fast => self.slow.tokens().min(own / (SLOW_ONE_IN - 1) + turn),
+            Latency::Slow => {
+                let most = (own + turn).saturating_mul(SLOW_ONE_IN - 1);
+                self.fast_during(now, own).min(most)
+            }
         };
-        let own = 2 * own.up_to(tokens + turn);
-        let share = match latency {
-            Latency::Fast => (own + tokens) / (SLOW_ONE_IN - 1) + turn,
-            Latency::Slow => (own + tokens).saturating_mul(SLOW_ONE_IN - 1),
-        };
-        own + other.tokens().min(share) + self.running
+        let others = own + self.running;
+        Ahead { own_work: others + other(own), answer: others + tokens + other(own + tokens) }
+    }
+
+    /// Fast tokens that run before so many slow ones have, if as many come as did lately.
+    fn fast_during(&self, now: Instant, slow: usize) -> usize {
+        let most = 1.0 - 1.0 / SLOW_ONE_IN as f64;
+        let lately = self.fast_lately.per_second(now) / self.tokens_per_second.max(1.0);
+        let share = lately.min(most);
+        ((self.fast.tokens() as f64 + share * slow as f64) / (1.0 - share)) as usize
+    }
+
+    fn of(&self, latency: Latency) -> &Backlog {
+        match latency {
+            Latency::Fast => &self.fast,
+            Latency::Slow => &self.slow,
+        }
+    }
+}
+
+/// What runs before a new request, in tokens.
+struct Ahead {
+    /// Before its own work, were that done in one go.
+    own_work: usize,
+    /// Before its answer, itself included.
+    answer: usize,
+}
+
+/// Tokens that ran lately: a sum in which each counts less the longer ago it was.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    tokens: f64,
+    at: Option<Instant>,
+}
+
+impl Lately {
+    /// In so long a token's weight falls to 1/e. Shorter than the longest wait, so that what is
+    /// admitted meanwhile is little; longer than the gaps between the requests of one busy client.
+    const MEMORY: Duration = Duration::from_secs(2);
+
+    pub(super) fn add(&mut self, now: Instant, tokens: usize) {
+        self.tokens = self.weighted(now) + tokens as f64;
+        self.at = Some(now);
+    }
+
+    fn per_second(&self, now: Instant) -> f64 {
+        self.weighted(now) / Self::MEMORY.as_secs_f64()
+    }
+
+    fn weighted(&self, now: Instant) -> f64 {
+        let age = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.tokens * (-age.as_secs_f64() / Self::MEMORY.as_secs_f64()).exp()
     }
 }
 
@@ -89,25 +141,30 @@ impl Work {
 ///
 /// # Errors
 /// [`ScoreError::Overloaded`] with the bound that it would break and when to come back.
-pub(super) fn admit(policy: &Policy, work: &Work, demand: &Demand) -> Result<Latency, ScoreError> {
+pub(super) fn admit(
+    policy: &Policy,
+    work: &Work,
+    now: Instant,
+    demand: &Demand,
+) -> Result<Latency, ScoreError> {
     match demand.latency {
-        Some(latency) => admit_as(policy, work, demand, latency, demand.latency),
-        None => admit_as(policy, work, demand, Latency::Fast, Some(Latency::Fast))
-            .or_else(|_| admit_as(policy, work, demand, Latency::Slow, None)),
+        Some(latency) => admit_as(policy, work, now, demand, latency, demand.latency),
+        None => admit_as(policy, work, now, demand, Latency::Fast, Some(Latency::Fast))
+            .or_else(|_| admit_as(policy, work, now, demand, Latency::Slow, None)),
     }
 }
 
 fn admit_as(
     policy: &Policy,
     work: &Work,
+    now: Instant,
     demand: &Demand,
     latency: Latency,
     asked: Option<Latency>,
 ) -> Result<Latency, ScoreError> {
     has_room(policy, work, demand.tokens)?;
-    let ahead = work.ahead(latency, demand.tokens, policy.max_batch_tokens);
-    let wait = work.time(ahead);
-    let answer = work.time(ahead + demand.tokens);
+    let ahead = work.ahead(now, latency, demand.tokens, policy.max_batch_tokens);
+    let (wait, answer) = (work.time(ahead.own_work), work.time(ahead.answer));
     if asked == Some(Latency::Fast) {
         let limit = policy.interactive;
         within(answer, limit, Bound::Interactive { expected: answer, limit })?;
@@ -220,13 +277,17 @@ mod tests {
         Demand { latency, tokens, patience: None }
     }
 
+    fn admitted(work: &Work, demand: &Demand) -> Result<Latency, ScoreError> {
+        admit(&POLICY, work, Instant::now(), demand)
+    }
+
     /// A small request must not be refused because one large one is there: it does not wait for it.
     #[test]
     fn a_large_request_does_not_shut_small_ones_out() {
         let busy = work(&[40_000], &[]);
-        assert_eq!(admit(&POLICY, &busy, &demand(Some(Latency::Fast), 300)), Ok(Latency::Fast));
-        assert_eq!(admit(&POLICY, &busy, &demand(None, 300)), Ok(Latency::Fast));
-        assert_eq!(admit(&POLICY, &busy, &demand(None, 3_000)), Ok(Latency::Slow));
+        assert_eq!(admitted(&busy, &demand(Some(Latency::Fast), 300)), Ok(Latency::Fast));
+        assert_eq!(admitted(&busy, &demand(None, 300)), Ok(Latency::Fast));
+        assert_eq!(admitted(&busy, &demand(None, 3_000)), Ok(Latency::Slow));
     }
 
     /// Each refusal names the bound it would break and when there is room.
@@ -238,30 +299,24 @@ mod tests {
         let idle = work(&[], &[]);
         let limit = POLICY.interactive;
         let bound = Bound::Interactive { expected: seconds(2.5), limit };
-        assert_eq!(admit(&POLICY, &idle, &demand(Some(Latency::Fast), 2_500)), refused(bound, 0.5));
+        assert_eq!(admitted(&idle, &demand(Some(Latency::Fast), 2_500)), refused(bound, 0.5));
         let limit = POLICY.max_queue;
         let bound = Bound::Queue { expected: seconds(62.0), limit };
-        assert_eq!(
-            admit(&POLICY, &work(&[], &[1_000; 31]), &demand(None, 5_000)),
-            refused(bound, 32.0)
-        );
+        assert_eq!(admitted(&work(&[], &[1_000; 31]), &demand(None, 5_000)), refused(bound, 32.0));
         let full = work(&[], &[999_000]);
-        assert_eq!(admit(&POLICY, &full, &demand(None, 3_000)), refused(Bound::Memory, 2.0));
+        assert_eq!(admitted(&full, &demand(None, 3_000)), refused(Bound::Memory, 2.0));
         let limit = seconds(4.0);
         let late = Demand { patience: Some(limit), ..demand(None, 5_000) };
         let bound = Bound::Deadline { expected: seconds(5.0), limit };
-        assert_eq!(admit(&POLICY, &idle, &late), refused(bound, 1.0));
+        assert_eq!(admitted(&idle, &late), refused(bound, 1.0));
     }
 
     /// Whatever is sent alone is taken, however large: it would be refused for ever.
     #[test]
     fn an_idle_device_takes_anything_without_a_deadline() {
-        assert_eq!(
-            admit(&POLICY, &work(&[], &[]), &demand(None, usize::MAX / 8)),
-            Ok(Latency::Slow)
-        );
+        assert_eq!(admitted(&work(&[], &[]), &demand(None, usize::MAX / 8)), Ok(Latency::Slow));
         let unknown = Work::default();
-        assert_eq!(admit(&POLICY, &unknown, &demand(None, 1_000_000)), Ok(Latency::Fast));
+        assert_eq!(admitted(&unknown, &demand(None, 1_000_000)), Ok(Latency::Fast));
     }
 
     proptest! {

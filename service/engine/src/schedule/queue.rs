@@ -18,7 +18,8 @@ pub(super) struct Queue {
     fast: VecDeque<u64>,
     slow: VecDeque<u64>,
     /// Tokens that slow work has earned while it waited for fast work, less those it has run while
-    /// fast work waited.
+    /// fast work waited. What it owes for room that fast work left is at most a batch: such room cost
+    /// nobody anything.
     slow_credit: i64,
 }
 
@@ -126,9 +127,11 @@ impl Queue {
             self.fill(latency, budget, &mut used, &mut slices);
             let taken = (used - before) as i64;
             if both_wait {
-                self.slow_credit += match latency {
-                    Latency::Fast => taken / (SLOW_ONE_IN as i64 - 1),
-                    Latency::Slow => -taken,
+                let credit = self.slow_credit;
+                self.slow_credit = match latency {
+                    Latency::Fast => credit + taken / (SLOW_ONE_IN as i64 - 1),
+                    Latency::Slow if earned => credit - taken,
+                    Latency::Slow => (credit - taken).max(credit.min(-(budget as i64))),
                 };
             }
         }

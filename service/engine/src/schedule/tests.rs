@@ -1,6 +1,8 @@
 use super::*;
-use crate::model::{Batch, ScoreFailure};
+use crate::model::{Batch, EncodedDocument, ScoreFailure};
 use std::sync::mpsc;
+
+mod overload;
 
 /// Gives each document the sum of its prefix's and its own ids; waits at `gate` before each batch.
 struct Sums {

@@ -1,7 +1,8 @@
 //! The thread that takes slices, packs them, scores them and answers.
 
 use super::queue::Slice;
-use super::{Answers, Shared, State};
+use super::state::{Answers, State};
+use super::{Latency, Shared};
 use crate::ScoreError;
 use crate::model::{Batch, ScoreFailure, Scorer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,10 +10,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A slice with what it needs to run.
-struct Work {
-    slice: Slice,
+pub(super) struct Work {
+    pub(super) slice: Slice,
     prefix: Arc<[u32]>,
-    documents: Vec<Arc<[u32]>>,
+    pub(super) documents: Vec<Arc<[u32]>>,
     answers: Arc<Answers>,
     span: tracing::Span,
 }
@@ -61,44 +62,14 @@ impl Drop for Ending<'_> {
 fn take(shared: &Shared) -> Option<Vec<Work>> {
     let mut state = shared.lock();
     loop {
-        let now = Instant::now();
-        for id in state.queue.expire(now) {
-            let request = state.cancel(id);
-            request.inspect(|request| request.answers.end(Err(ScoreError::DeadlineExceeded)));
-        }
-        let slices = state.queue.take(shared.policy.max_batch_tokens);
-        if !slices.is_empty() {
-            return Some(slices.into_iter().map(|slice| start(&mut state, slice, now)).collect());
+        let work = state.take(Instant::now());
+        if !work.is_empty() {
+            return Some(work);
         }
         if !state.alive || state.closing && state.requests.is_empty() {
             return None;
         }
         state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-    }
-}
-
-/// Moves a slice from the queue to the device.
-fn start(state: &mut State, slice: Slice, now: Instant) -> Work {
-    state.work.running += slice.tokens;
-    let id = slice.id;
-    let mut documents = Vec::new();
-    state.outstanding(id, |request| {
-        let ids = request.documents[slice.documents.clone()].iter_mut();
-        documents = ids.map(|ids| ids.take().expect("a document is taken once")).collect();
-        let ran: usize = documents.iter().map(|ids| ids.len()).sum();
-        let is_last = slice.documents.end == request.documents.len();
-        // The prefix counts once until the last slice has gone.
-        request.waiting = if is_last { 0 } else { request.waiting - ran };
-        request.queue_span = tracing::Span::none();
-    });
-    let request = &state.requests[&id];
-    request.answers.lock().started.get_or_insert(now);
-    Work {
-        slice,
-        prefix: request.prefix.clone(),
-        documents,
-        answers: request.answers.clone(),
-        span: request.span.clone(),
     }
 }
 
@@ -159,7 +130,7 @@ fn score(
     Ok((logits, elapsed))
 }
 
-fn answer(shared: &Shared, work: &[Work], logits: &[f32], elapsed: Duration) {
+pub(super) fn answer(shared: &Shared, work: &[Work], logits: &[f32], elapsed: Duration) {
     let mut logits = logits.iter();
     for work in work {
         let mut answers = work.answers.lock();
@@ -177,9 +148,46 @@ fn answer(shared: &Shared, work: &[Work], logits: &[f32], elapsed: Duration) {
 }
 
 impl State {
+    /// Ends the requests that are late and moves the next batch to the device.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Work> {
+        for id in self.queue.expire(now) {
+            let request = self.cancel(id);
+            request.inspect(|request| request.answers.end(Err(ScoreError::DeadlineExceeded)));
+        }
+        let slices = self.queue.take(self.policy.max_batch_tokens);
+        slices.into_iter().map(|slice| self.start(slice, now)).collect()
+    }
+
+    fn start(&mut self, slice: Slice, now: Instant) -> Work {
+        self.work.running += slice.tokens;
+        let id = slice.id;
+        let mut documents = Vec::new();
+        self.outstanding(id, |request| {
+            let ids = request.documents[slice.documents.clone()].iter_mut();
+            documents = ids.map(|ids| ids.take().expect("a document is taken once")).collect();
+            let ran: usize = documents.iter().map(|ids| ids.len()).sum();
+            let is_last = slice.documents.end == request.documents.len();
+            // The prefix counts once until the last slice has gone.
+            request.waiting = if is_last { 0 } else { request.waiting - ran };
+            request.queue_span = tracing::Span::none();
+        });
+        let request = &self.requests[&id];
+        if request.header.latency == Latency::Fast {
+            self.work.fast_lately.add(now, slice.tokens);
+        }
+        request.answers.lock().started.get_or_insert(now);
+        Work {
+            slice,
+            prefix: request.prefix.clone(),
+            documents,
+            answers: request.answers.clone(),
+            span: request.span.clone(),
+        }
+    }
+
     /// Counts a run and follows the rate of full batches; small ones are mostly the cost of starting
     /// and would understate it.
-    fn measure(&mut self, tokens: usize, elapsed: Duration, devices: f64) {
+    pub(super) fn measure(&mut self, tokens: usize, elapsed: Duration, devices: f64) {
         self.stats.batches += 1;
         self.stats.batch_tokens += tokens as u64;
         self.stats.busy += elapsed;

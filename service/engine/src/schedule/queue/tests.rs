@@ -139,6 +139,30 @@ proptest! {
         let share = of_slow as f64 / all as f64;
         prop_assert!((0.15..0.25).contains(&share), "{share}");
     }
+
+    /// Slow work that filled up the batches of an idle hour would pay for it when the server gets busy:
+    /// it would stand still for minutes. In any stretch it gets its fifth, less three batches.
+    #[test]
+    fn slow_work_does_not_pay_for_room_that_nobody_wanted(
+        trickle in prop::collection::vec(1..50usize, 0..200),
+        slow in 1..400usize,
+        budget in 500..3_000usize,
+    ) {
+        let mut queue = Queue::default();
+        queue.push(&header(0, Latency::Slow, 1), 0, vec![slow; 1_500_000 / slow]);
+        for (id, fast) in (1..).zip(trickle) {
+            queue.push(&header(id, Latency::Fast, 1), 0, [fast]);
+            queue.take(budget);
+        }
+        queue.push(&header(999, Latency::Fast, 1), 0, vec![9; 20_000]);
+        let (mut all, mut of_slow) = (0, 0);
+        while all < 30 * budget {
+            let slices = queue.take(budget);
+            all += tokens(&slices, |_| true);
+            of_slow += tokens(&slices, |id| id == 0);
+            prop_assert!(of_slow + 3 * budget >= all / SLOW_ONE_IN, "{of_slow} of {all}");
+        }
+    }
 }
 
 /// A lone class gets the whole device.
