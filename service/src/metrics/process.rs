@@ -1,9 +1,14 @@
 //! What the kernel says about the process: `/proc/self`, where there is one.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// Ticks a second in `/proc`, fixed by the kernel's interface on the architectures in use.
 const TICKS: f64 = 100.0;
+
+/// When the system started, in seconds since 1970. Read once: it moves when the time of day is set, and
+/// the process would seem to have started anew.
+static BOOT: OnceLock<Option<f64>> = OnceLock::new();
 
 /// The process as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +28,7 @@ impl Figures {
         let open_fds = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64;
         let text = |path| fs::read_to_string(path).ok();
         let (cpu_seconds, after_boot) = times(&text("/proc/self/stat")?)?;
-        let boot: f64 = field(&text("/proc/stat")?, "btime ")?;
+        let boot = (*BOOT.get_or_init(|| field(&text("/proc/stat")?, "btime ")))?;
         let resident_kib: u64 = field(&text("/proc/self/status")?, "VmRSS:")?;
         Some(Self {
             open_fds,
