@@ -121,14 +121,15 @@ async fn file(
     Ok((StatusCode::PARTIAL_CONTENT, about, rest).into_response())
 }
 
-struct Imitation {
+/// A hub with one repository, and a folder for what is downloaded from it.
+pub(crate) struct Imitation {
     hub: Arc<Hub>,
-    endpoint: String,
+    pub(crate) endpoint: String,
     home: tempfile::TempDir,
 }
 
 impl Imitation {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let hub = Arc::new(Hub {
             checkpoint: Checkpoint::new(1),
             requests: AtomicUsize::new(0),
@@ -166,7 +167,7 @@ fn sentence(output: &Output) -> String {
     text.lines().last().unwrap_or_default().to_owned()
 }
 
-const TOKEN: (&str, &str) = ("HF_TOKEN", "secret");
+pub(crate) const TOKEN: (&str, &str) = ("HF_TOKEN", "secret");
 
 /// The first start of every real installation, and the second one without a network.
 #[tokio::test(flavor = "multi_thread")]

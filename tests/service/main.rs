@@ -26,6 +26,7 @@ mod parity;
 mod rate_limits;
 mod rerank_answers;
 mod rerank_stream;
+mod sandbox;
 mod shutdown;
 mod soak;
 mod tls;

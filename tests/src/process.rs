@@ -100,8 +100,20 @@ impl Process {
 
     /// Like [`serve`](Self::serve), with no more file descriptors than `descriptors`.
     pub fn serve_with_descriptors(descriptors: u32, flags: &[&str]) -> Result<Self> {
+        let script = "ulimit -n \"$0\" && exec \"$@\"";
+        Self::serve_in_shell(script, &descriptors.to_string(), flags, &[])
+    }
+
+    /// Like [`serve`](Self::serve), by a shell script that becomes the server: its `$0` is `argument`,
+    /// its `"$@"` the server's command.
+    pub fn serve_in_shell(
+        script: &str,
+        argument: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]);
+        shell.args(["-c", script, argument]);
         let binary = command([] as [&str; 0]);
         for (name, value) in binary.get_envs() {
             match value {
@@ -110,7 +122,7 @@ impl Process {
             };
         }
         shell.arg(binary.get_program()).stdin(Stdio::null());
-        Self::start(shell, flags, &[])
+        Self::start(shell, flags, variables)
     }
 
     fn start(mut command: Command, flags: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
@@ -182,6 +194,11 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let kib = line.and_then(|line| line.split_whitespace().next()).context("the field")?;
         Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// The kernel's number for it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends SIGTERM.
