@@ -6,6 +6,7 @@
 //!
 //! `Fields -> request -> App::rerank -> response`
 
+pub(super) mod fuzzing;
 mod request;
 mod response;
 mod score;

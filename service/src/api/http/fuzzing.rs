@@ -1,5 +1,7 @@
 //! See `api::fuzzing`.
 
+pub use super::compat::fuzzing::compat_body;
+
 use super::{body, models, timeout};
 use crate::api::convert::RerankFields;
 use crate::api::fuzzing::{admit, check_limits};

@@ -1,5 +1,7 @@
 //! vLLM's `/score`: pairs of texts, in the request's order.
 
+pub(super) mod fuzzing;
+
 use super::super::body::{self, Fields};
 use super::super::{admit, json_response};
 use super::request::cuts;
