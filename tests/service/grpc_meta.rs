@@ -72,6 +72,29 @@ async fn reflection_lists_the_service_and_its_contract() -> Result<()> {
     Ok(())
 }
 
+/// What is for tools would be a way to keep the server busy and its memory full.
+#[tokio::test]
+async fn what_reflection_is_asked_is_bounded() -> Result<()> {
+    let server = Running::start(Vec::new(), &[]).await?;
+    let mut client = ServerReflectionClient::new(server.channel().await?);
+    let question = |bytes| ServerReflectionRequest {
+        host: "x".repeat(bytes),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    // tonic's reflection ends a call quietly whose messages are refused.
+    for (count, bytes, most) in [(1, 5_000, 0), (80, 1_000, 65), (50, 1_000, 50)] {
+        let questions = tokio_stream::iter(vec![question(bytes); count]);
+        let mut answers = client.server_reflection_info(questions).await?.into_inner();
+        let mut answered = 0;
+        while answers.message().await.is_ok_and(|answer| answer.is_some()) {
+            answered += 1;
+        }
+        assert!(answered <= most, "{answered} of {count} with {bytes} bytes");
+        assert!(answered == count || most < count, "{answered} of {count} within the limit");
+    }
+    Ok(())
+}
+
 /// A program can point at the wrong field only if the details name it.
 #[tokio::test]
 async fn invalid_fields_are_named_in_the_details() -> Result<()> {

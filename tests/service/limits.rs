@@ -17,6 +17,7 @@ use reranker_tests::server::{Running, Settings, random};
 use reranker_tests::until;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -66,7 +67,11 @@ async fn a_request_keeps_to_the_configured_limits() -> Result<()> {
 
 /// All requests together hold 100,000 bytes, one 90,000.
 async fn with_a_small_budget() -> Result<Running> {
-    let limits = ConnectionLimits { inflight_bytes: 100_000, ..ConnectionLimits::default() };
+    with_a_small_budget_and(ConnectionLimits::default()).await
+}
+
+async fn with_a_small_budget_and(limits: ConnectionLimits) -> Result<Running> {
+    let limits = ConnectionLimits { inflight_bytes: 100_000, ..limits };
     let request = RequestLimits {
         bytes: 900_000,
         documents: None,
@@ -242,5 +247,31 @@ async fn an_answer_that_is_not_taken_takes_room() -> Result<()> {
         server.post_bytes(PATH, body.clone()).await.is_ok_and(|answer| answer.status == 200)
     })
     .await;
+    Ok(())
+}
+
+/// A client that asks on and on and never opens its window would keep the room until everybody is
+/// refused, for as long as it likes to stay.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off() -> Result<()> {
+    let body_timeout = Duration::from_secs(1);
+    let limits = ConnectionLimits { body_timeout, ..ConnectionLimits::default() };
+    let server = with_a_small_budget_and(limits).await?;
+    let large = documents(1, 60_000);
+    let json = json!({"query": large.query, "documents": large.documents}).to_string();
+    let message = large.encode_to_vec();
+    let length = u32::try_from(message.len())?.to_be_bytes();
+    let message = [&[0], &length[..], &message].concat();
+    for (address, path, body) in [
+        (server.addresses.http, PATH, json.clone().into_bytes()),
+        (server.addresses.grpc, "/reranker.v1.Reranker/Rerank", message),
+    ] {
+        // Nothing at all of the answer's body may be sent.
+        let (_answer, driver) = unread_call(address, path, body).await?;
+        // The server ends the connection, with an error or without.
+        drop(tokio::time::timeout(LIMIT, driver).await??);
+        let answer = server.post_bytes(PATH, json.clone()).await?;
+        assert_eq!(answer.status, 200, "the bytes have returned");
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! bytes, the time and the memory of a body.
 
 mod budget;
+mod untaken;
 
 use crate::auth::{Keys, Principal};
 use crate::error::Error;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 pub(crate) use budget::Held;
+pub(crate) use untaken::Untaken;
 
 /// The keys of the moment; none: everybody may call.
 pub(crate) type CurrentKeys = Option<watch::Receiver<Arc<Keys>>>;

@@ -11,7 +11,7 @@ mod linger;
 mod mock;
 mod models;
 
-use crate::api::guard::{Guard, Kind};
+use crate::api::guard::{Guard, Kind, Untaken};
 use crate::api::{admitted, catch_panic, principal};
 use crate::app::{Admission, App};
 use crate::error::{Error, ErrorCode, Location, Violation};
@@ -78,10 +78,11 @@ async fn guarded(
 ) -> Result<Response, Error> {
     let principal = guard.principal(request.headers())?;
     admitted(principal, request.extensions_mut());
+    let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
     let (parts, body) = request.into_parts();
     let (body, held) = guard.meter(body, Kind::Whole, 0, BoxError::from);
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
-    Ok(response.map(|body| Body::new(held.through(body))))
+    Ok(response.map(|body| Body::new(held.through(body, &untaken))))
 }
 
 /// Lets a request in that the guard has let in.

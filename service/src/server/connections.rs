@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! accept ──> TLS handshake ──> first request's head ──> requests ──> GOAWAY or close
-//!            └── within the header timeout ──────────┘              └── age, shutdown
+//!            └── within the header timeout ──────────┘              └── age, shutdown, answers not taken
 //! ```
 
 use super::tls::Tls;
 use super::wire::{Signs, Wire};
 use super::{ConnectionLimits, Ended};
+use crate::api::guard::Untaken;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -289,12 +290,13 @@ impl Server {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let signs = Signs::default();
+        let (signs, untaken) = (Signs::default(), Untaken::default());
         let io = TokioIo::new(Wire::new(io, signs.clone(), self.limits.body_timeout));
         let service = self.router.clone().map_request({
-            let signs = signs.clone();
-            move |request: http::Request<Incoming>| {
+            let (signs, untaken) = (signs.clone(), untaken.clone());
+            move |mut request: http::Request<Incoming>| {
                 signs.begin();
+                request.extensions_mut().insert(untaken.clone());
                 request.map(Body::new)
             }
         });
@@ -310,6 +312,7 @@ impl Server {
         let mut age = pin!(tokio::time::sleep(age.unwrap_or_default()));
         let (mut is_new, mut is_old) = (true, false);
         let mut quiet = pin!(quiet(&self.close, &signs));
+        let mut stalled = pin!(untaken.stalled(self.limits.body_timeout));
         let mut is_closing = false;
         loop {
             tokio::select! {
@@ -338,6 +341,10 @@ impl Server {
                 () = self.close.cancelled(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                () = &mut stalled => {
+                    tracing::debug!(%peer, "an answer was not taken");
+                    return;
                 }
                 () = &mut quiet => {
                     tracing::debug!(%peer, "left open by its client");

@@ -4,7 +4,7 @@ use super::Ended;
 use crate::api::admitted;
 use crate::api::grpc::observe::Observe;
 use crate::api::grpc::reranker::RerankerApi;
-use crate::api::guard::{Guard, Kind};
+use crate::api::guard::{Guard, Kind, Untaken};
 use crate::app::{App, Stage};
 use crate::auth::Principal;
 use crate::error::Error;
@@ -166,6 +166,7 @@ where
             Access::Api if request.uri().path() == STREAM => Kind::Stream,
             Access::Api => Kind::Whole,
         };
+        let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         let (body, held) = self.guard.meter(body, kind, FRAMING, Status::from);
         if kind == Kind::Stream {
@@ -182,7 +183,7 @@ where
                 return Ok(Status::from(Error::BodyTooLarge { limit_bytes }).into_http());
             }
             Ok(match kind {
-                Kind::Whole => response.map(|body| Body::new(held.through(body))),
+                Kind::Whole => response.map(|body| Body::new(held.through(body, &untaken))),
                 Kind::Stream | Kind::Aside(_) => response.map(Body::new),
             })
         })

@@ -1,5 +1,6 @@
 //! The bytes that requests and their answers hold: counted together, returned one request at a time.
 
+use super::untaken::{Taking, Untaken};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -68,13 +69,19 @@ impl Held {
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// An answer that keeps these bytes and its own counted until it is sent or dropped.
-    pub(crate) fn through<B: Body<Data = Bytes> + Unpin>(self, body: B) -> Answer<B> {
+    /// An answer that keeps these bytes and its own counted until it is sent or dropped, and is one of
+    /// its connection's `untaken` as long.
+    pub(crate) fn through<B>(self, body: B, untaken: &Untaken) -> Answer<B>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let known = body.size_hint().exact();
         if let Some(bytes) = known {
             self.add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
-        Answer { body, held: self, is_counted: known.is_some() }
+        let counted = Counted { taking: untaken.begin(), _held: self.clone() };
+        let is_counted = known.is_some();
+        Answer { body, held: self, is_counted, rest: Bytes::new(), counted: Arc::new(counted) }
     }
 }
 
@@ -84,23 +91,49 @@ impl Drop for Charge {
     }
 }
 
+/// The most that is handed over at once: what the client takes shows in how these go.
+pub(super) const PIECE: usize = 16 * 1024;
+
 /// See [`Held::through`].
 pub(crate) struct Answer<B> {
     body: B,
     held: Held,
     is_counted: bool,
+    /// What the body has given and nobody has asked for yet.
+    rest: Bytes,
+    counted: Arc<Counted>,
+}
+
+/// What ends when the last piece of an answer is gone.
+struct Counted {
+    taking: Taking,
+    _held: Held,
 }
 
 /// A piece of an answer. The server keeps it when the body has long ended: a client of HTTP/2 takes
 /// as much as it likes and when it likes.
 struct Piece {
     bytes: Bytes,
-    _held: Held,
+    counted: Arc<Counted>,
 }
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.counted.taking.goes_on();
+    }
+}
+
+impl<B> Answer<B> {
+    fn piece(&mut self) -> Frame<Bytes> {
+        let bytes = self.rest.split_to(PIECE.min(self.rest.len()));
+        self.counted.taking.goes_on();
+        Frame::data(Bytes::from_owner(Piece { bytes, counted: Arc::clone(&self.counted) }))
     }
 }
 
@@ -113,22 +146,33 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
-        let frame = Pin::new(&mut this.body).poll_frame(context);
-        frame.map_ok(|frame| {
-            frame.map_data(|bytes| {
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.piece())));
+        }
+        Pin::new(&mut this.body).poll_frame(context).map_ok(|frame| match frame.into_data() {
+            Ok(bytes) => {
                 if !this.is_counted {
                     this.held.add(bytes.len());
                 }
-                Bytes::from_owner(Piece { bytes, _held: this.held.clone() })
-            })
+                this.rest = bytes;
+                this.piece()
+            }
+            Err(trailers) => trailers,
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.len() as u64;
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
