@@ -4,6 +4,9 @@
 #
 #   tests/sdk/run.sh [BINARY]
 #
+# ZEROENTROPY_NODE_SUITE names a checkout of the official Node SDK's repository, whose suite is not in its package: without it
+# that suite is skipped.
+#
 # BINARY is target/debug/reranker unless given. Virtual environments, node_modules and the servers' logs go to sdk/ in the
 # target folder (CARGO_TARGET_DIR).
 set -euo pipefail
@@ -57,10 +60,24 @@ install_suite() {
   cp "$file" "$directory/installed"
 }
 
+# Copies the checkout of the official Node SDK, with its test suite, to target/sdk/node-suite and installs what its lock file
+# names, with the package manager that it names.
+install_node_suite() {
+  local directory=$work/node-suite checkout=$ZEROENTROPY_NODE_SUITE
+  local files=("$checkout/package.json" "$checkout/yarn.lock" "$checkout"/tests/api-resources/*)
+  is_installed "$directory" "${files[@]}" && return
+  rm -rf "$directory"
+  cp -r "$checkout" "$directory"
+  rm -rf "$directory/node_modules"
+  npx --yes yarn@1.22.22 --cwd "$directory" install --frozen-lockfile --ignore-scripts --silent
+  cat "${files[@]}" > "$directory/installed"
+}
+
 python_environments=(current alpha6 compat suite fuzz)
 for name in "${python_environments[@]}"; do install_python "$name"; done
 install_suite
 install_node
+[[ -z ${ZEROENTROPY_NODE_SUITE:-} ]] || install_node_suite
 
 declare -A servers
 trap 'kill "${servers[@]}" 2> /dev/null || true' EXIT
@@ -118,6 +135,13 @@ node --test --test-reporter=tap || status=1
 # The suite's own options start a process a core, which takes longer than the tests.
 cd "$work/suite"
 pytest suite -o addopts= tests/api_resources
+
+if [[ -n ${ZEROENTROPY_NODE_SUITE:-} ]]; then
+  echo "tests/sdk: the Node SDK's own suite"
+  (cd "$work/node-suite" && node_modules/.bin/jest tests/api-resources) || status=1
+else
+  echo "tests/sdk: SKIPPED the Node SDK's own suite: ZEROENTROPY_NODE_SUITE names no checkout of its repository"
+fi
 
 trap - EXIT
 kill -TERM "${servers[@]}"
