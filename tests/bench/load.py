@@ -154,41 +154,73 @@ def queued(load: Load, server: Server) -> None:
     row("memory, MB", str(memory))
 
 
-def overhead(binary: Path, seconds: float) -> None:
-    """The same work with and without the service: each on the first core alone, the client on the second."""
+# Threads that the bare engine has as well. Those of the pool are called as the thread that loads the model.
+ENGINE_THREADS = ("load", "reranker-worker", "candle")
+
+
+def overhead(binary: Path, profile: str, pairs: int, requests: int = 40, max_batch_tokens: int = 2048) -> None:
+    """The same requests with and without the service, in pairs: what a document costs the process, and how many a second.
+
+    CPU time is the measure: others on the machine take time from both sides, and add only what they cost in caches. The
+    service's own threads and the time that the device has nothing to do are hardly touched by others. Each side runs on
+    the first core and the load client, which is not counted, on the second; batches have one bound, and their fill is said.
+    """
     first, second, *_ = sorted(os.sched_getaffinity(0))
+    one_class = ("--max-queue-seconds=3600", "--interactive-seconds=3600")
+    cpu_ratios, own_shares, rates = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "requests.jsonl"
-        words = WORDS.split()
-        requests = []
-        for request in range(40):
-            texts = []
-            for document in range(50):
-                shuffled = random.Random(request * 50 + document).choices(words, k=150)
-                texts.append(" ".join(shuffled)[:500])
-            requests.append(json.dumps({"query": QUERY, "documents": texts}))
-        file.write_text("\n".join(requests) + "\n", "utf-8")
-        engine = ["cargo", "bench", "--quiet", "--package=reranker-engine", "--bench=throughput", "--", str(file), str(seconds)]
-        row("tokenising, both cores", measured(engine, "tokenising: "))
-        ratios = []
-        for _ in range(3):
-            try:
-                os.sched_setaffinity(0, {first})
-                bare = float(measured(engine, "engine: ").split()[0])
-                with Server(binary, "demo") as server:
-                    os.sched_setaffinity(0, {second})
-                    run = Load(binary, server).run("--clients=8", f"--file={file}", f"--duration-seconds={seconds}")
-            finally:
-                os.sched_setaffinity(0, {first, second})
-            ratios.append(run["documents_per_second"] / bare)
-            row("engine alone, service, documents/s", f"{bare:,.0f}, {run['documents_per_second']:,.0f}: {ratios[-1]:.1%}")
-        row("service of engine, median", f"{statistics.median(ratios):.1%}")
+        file.write_text("".join(json.dumps(request) + "\n" for request in shuffled(requests)), "utf-8")
+        # Built before anything counts.
+        row("tokenising, both cores", engine(profile, file, 0, max_batch_tokens)["tokenising"])
+        for pair in range(pairs):
+            # In turns, so that a load that comes or goes meets both.
+            for side in ("engine", "service") if pair % 2 == 0 else ("service", "engine"):
+                try:
+                    os.sched_setaffinity(0, {first})
+                    if side == "engine":
+                        bare = engine(profile, file, requests, max_batch_tokens)
+                        continue
+                    with Server(binary, "demo", f"--max-batch-tokens={max_batch_tokens}", *one_class) as server:
+                        os.sched_setaffinity(0, {second})
+                        start, before = time.monotonic(), server.cpu()
+                        flags = (f"--file={file}", f"--requests={requests}", "--warmup-seconds=0", "--timeout-seconds=600")
+                        run = Load(binary, server).run("--clients=8", *flags)
+                        threads, seconds = server.cpu() - before, time.monotonic() - start
+                        tokens, room = (server.metric(f"reranker_batch_{name}_total") for name in ("tokens", "capacity_tokens"))
+                        busy = server.metric("reranker_busy_seconds_total") / seconds
+                finally:
+                    os.sched_setaffinity(0, {first, second})
+            cpu = max(threads.values())
+            own = cpu - sum(used for name, used in threads.items() if name.startswith(ENGINE_THREADS))
+            each, bare_each = cpu / run["total_documents"] * 1e3, float(bare["CPU ms per document"])
+            rate, bare_rate = run["total_documents"] / seconds, float(bare["documents per second"])
+            cpu_ratios.append(each / bare_each)
+            own_shares.append(own / cpu)
+            rates.append(rate / bare_rate)
+            row("CPU a document: engine, service", f"{bare_each:.3f} ms, {each:.3f} ms: {cpu_ratios[-1] - 1:+.1%}")
+            row("CPU of the service, s", ", ".join(f"{name} {used:.2f}" for name, used in threads.most_common()))
+            row("documents/s: engine, service", f"{bare_rate:.1f}, {rate:.1f}: {rates[-1]:.1%}")
+            row("device busy: engine, service", f"{float(bare['device busy']):.1%}, {busy:.1%}")
+            row("batch fill: engine, service", f"{float(bare['batch fill']):.1%}, {tokens / room:.1%}")
+    row("CPU a document with the service, over without, median", f"{statistics.median(cpu_ratios) - 1:+.1%}")
+    row("CPU of the service's own threads, of all, median", f"{statistics.median(own_shares):.2%}")
+    row("documents/s with the service, of without, median", f"{statistics.median(rates):.1%}")
 
 
-def measured(command: list[str], name: str) -> str:
-    """Runs a bench and returns what it says of `name`."""
+def shuffled(requests: int) -> list[dict[str, Any]]:
+    """Requests of 50 documents of 500 characters, no two documents alike."""
+    words = WORDS.split()
+    texts = [" ".join(random.Random(number).choices(words, k=150))[:500] for number in range(50 * requests)]
+    return [{"query": QUERY, "documents": texts[at : at + 50]} for at in range(0, len(texts), 50)]
+
+
+def engine(profile: str, file: Path, requests: int, max_batch_tokens: int) -> dict[str, str]:
+    """Runs the requests without a service and returns what the bench says, by name."""
+    command = ["cargo", "bench", "--quiet", f"--profile={profile}", "--package=reranker-engine", "--bench=throughput", "--"]
+    command += [str(file), str(requests), str(max_batch_tokens)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return next(line.removeprefix(name) for line in out.splitlines() if line.startswith(name))
+    return dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
 
 
 def main() -> None:
@@ -196,6 +228,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=Path("target/release/reranker"), help="the built `reranker`")
     parser.add_argument("--seconds", type=float, default=60, help="length of the overload and of the fairness runs")
+    parser.add_argument("--pairs", type=int, default=5, help="runs with and without the service")
+    parser.add_argument("--profile", default="bench", help="of the engine's bench; what `--binary` is built with")
     parser.add_argument("--only", nargs="+", default=["overload", "fairness", "connections", "queued", "overhead"], help="figures")
     parser.add_argument(
         "--serve", action="append", default=[], metavar="FLAG", help="further flag of every server: --serve=--name=value"
@@ -206,7 +240,7 @@ def main() -> None:
     print("| | |\n| --- | --- |")
     for name in options.only:
         if name == "overhead":
-            overhead(options.binary, options.seconds)
+            overhead(options.binary, options.profile, options.pairs)
             continue
         with tempfile.TemporaryDirectory() as directory:
             model = "demo"

@@ -17,7 +17,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections import deque
+import urllib.request
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,22 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
         [kilobytes] = re.findall(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kilobytes) * 1024
+
+    def cpu(self) -> Counter[str]:
+        """Returns the CPU seconds of the process by thread, named without the number at its end."""
+        seconds: Counter[str] = Counter()
+        process = Path(f"/proc/{self.process.pid}")
+        for stat in [process / "stat", *process.glob("task/*/stat")]:
+            name, _, fields = stat.read_text("utf-8").partition("(")[2].rpartition(") ")
+            name = "all" if stat.parent == process else name.rstrip("0123456789-")
+            seconds[name] += sum(int(field) for field in fields.split()[11:13]) / os.sysconf("SC_CLK_TCK")
+        return seconds
+
+    def metric(self, name: str) -> float:
+        """Returns the sum over the labels of a metric."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))
 
 
 def write_fixture(binary: Path, shape: dict[str, int], directory: Path) -> int:

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let spec = ModelSpec::find("demo").ok_or("the demo model is inside the library")?;
     let source = spec.source().ok_or("and has a source")?;
     // Every request in one class, whatever the machine makes of it.
-    let [max_queue, interactive] = [Duration::from_secs(3600); 2];
+    let [max_queue, interactive] = [Duration::from_hours(1); 2];
     let options =
         EngineOptions { max_batch_tokens, max_queue, interactive, ..EngineOptions::default() };
     let engine = Engine::load(spec, &source, &options, &mut |_| {})?;
@@ -81,6 +81,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens = (run.batch_tokens - stats.batch_tokens) as f64;
     writeln!(out, "documents per second: {:.1}", documents / elapsed)?;
     writeln!(out, "CPU ms per document: {:.4}", cpu / documents * 1e3)?;
+    let busy = run.busy.as_secs_f64() - stats.busy.as_secs_f64();
+    writeln!(out, "device busy: {:.4}", busy / elapsed)?;
     writeln!(out, "batch fill: {:.4}", tokens / batches / run.max_batch_tokens as f64)?;
     Ok(())
 }
