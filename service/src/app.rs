@@ -12,7 +12,7 @@ use crate::rerank::{
     self, Latency, MAX_TOTAL_BYTES, Received, RerankRequest, RerankResponse, StreamEvent,
     StreamHeader, total_bytes,
 };
-use futures::Stream;
+use futures::{Stream, future};
 use reranker_engine::Engine;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -289,33 +289,52 @@ impl App {
     /// # Errors
     /// [`Error::ModelNotFound`], [`Error::RateLimited`], [`Error::OverQuota`],
     /// [`Error::Overloaded`], [`Error::Draining`], [`Error::Internal`].
-    pub async fn rerank(&self, mut request: RerankRequest) -> Result<RerankResponse, Error> {
+    pub async fn rerank(&self, request: RerankRequest) -> Result<RerankResponse, Error> {
+        let mut responses = self.rerank_all(vec![request]).await?;
+        Ok(responses.pop().expect("a request has a response"))
+    }
+
+    /// Scores the documents of requests that are one call, with one caller, model, class and deadline:
+    /// it is charged once and let in as a whole, or not at all.
+    ///
+    /// # Errors
+    /// As [`rerank`](Self::rerank).
+    pub(crate) async fn rerank_all(
+        &self,
+        mut requests: Vec<RerankRequest>,
+    ) -> Result<Vec<RerankResponse>, Error> {
         if self.0.mock {
-            return mock::rerank(request).await;
+            return future::try_join_all(requests.into_iter().map(mock::rerank)).await;
         }
-        let engine = self.model(request.model.as_deref())?.clone();
-        let principal = request.principal.clone();
-        let charge = Charge { bytes: total_bytes(&request.query, &request.documents), requests: 1 };
-        let class = self.rates().check(&principal, request.latency, charge, Instant::now())?;
-        request.latency = request.latency.or((class == Latency::Slow).then_some(class));
+        let Some(first) = requests.first() else { return Ok(Vec::new()) };
+        let engine = self.model(first.model.as_deref())?.clone();
+        let (principal, latency) = (first.principal.clone(), first.latency);
+        let bytes = |request: &RerankRequest| total_bytes(&request.query, &request.documents);
+        let charge = Charge { bytes: requests.iter().map(bytes).sum(), requests: 1 };
+        let class = self.rates().check(&principal, latency, charge, Instant::now())?;
+        for request in &mut requests {
+            request.latency = latency.or((class == Latency::Slow).then_some(class));
+        }
         metrics::note_model(&engine.spec().name);
         metrics::note_class(class);
-        let documents = request.documents.len() as u64;
-        let answer = rerank::rerank(&engine, &self.0.encoders, request).await;
+        let documents: Vec<usize> = requests.iter().map(|one| one.documents.len()).collect();
+        let answer = rerank::rerank(&engine, &self.0.encoders, requests).await;
         if let Err(Error::Overloaded { .. } | Error::Draining | Error::Internal { .. }) = &answer {
             self.rates().refund(&principal, class, charge);
         }
-        let response = answer?;
-        metrics::note_class(response.latency);
-        self.0.metrics.worked(Work {
-            model: &response.model,
-            class: response.latency,
-            documents,
-            tokens: response.total_tokens,
-            queue: response.queue,
-            inference: response.inference,
-        });
-        Ok(response)
+        let responses = answer?;
+        for (response, documents) in responses.iter().zip(documents) {
+            metrics::note_class(response.latency);
+            self.0.metrics.worked(Work {
+                model: &response.model,
+                class: response.latency,
+                documents: documents as u64,
+                tokens: response.total_tokens,
+                queue: response.queue,
+                inference: response.inference,
+            });
+        }
+        Ok(responses)
     }
 
     /// Scores the documents of a stream with the model that its header names, and gives `send` the

@@ -9,9 +9,9 @@ mod streaming;
 
 use crate::auth::Principal;
 use crate::error::Error;
-use futures::{future, stream};
-use reranker_engine::{Cuts, Engine, PairScore};
-use score::{Done, Opening, Part, score};
+use futures::{StreamExt, TryStreamExt, future, stream};
+use reranker_engine::{Cuts, Engine, Feed, PairScore, ScoreStream};
+use score::{Done, Opening, Part, refused, score};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,9 @@ pub use streaming::{StreamEvent, StreamHeader, StreamSummary};
 
 /// The most that [`total_bytes`] of one request may be, unless configured otherwise.
 pub const MAX_TOTAL_BYTES: u64 = 5_000_000;
+
+/// Requests of one call that are encoded at a time: enough to fill batches.
+const AT_A_TIME: usize = 16;
 
 /// What the hosted API counts for a document beside its own bytes and the query's.
 const BYTES_PER_DOCUMENT: u64 = 150;
@@ -109,31 +112,51 @@ pub fn rank(pairs: &[PairScore], top_n: Option<NonZeroUsize>) -> Vec<RerankResul
     results
 }
 
-/// Scores the request's documents with `engine`. Dropping the future cancels what has not run.
+/// Scores the documents of requests that are one call, with one caller, class and deadline: they are
+/// admitted together or not at all. Dropping the future cancels what has not run.
 pub(crate) async fn rerank(
     engine: &Engine,
     encoders: &Semaphore,
+    requests: Vec<RerankRequest>,
+) -> Result<Vec<RerankResponse>, Error> {
+    let Some(&RerankRequest { latency, deadline, .. }) = requests.first() else {
+        return Ok(Vec::new());
+    };
+    let estimate =
+        |request: &RerankRequest| engine.estimate(&request.query, &request.documents, request.cuts);
+    let tokens = requests.iter().map(estimate).collect();
+    let admitted = engine.admit_parts(latency, tokens, deadline).map_err(refused)?;
+    stream::iter(requests.into_iter().zip(admitted))
+        .map(|(request, admitted)| rerank_admitted(engine, encoders, request, admitted))
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await
+}
+
+async fn rerank_admitted(
+    engine: &Engine,
+    encoders: &Semaphore,
     request: RerankRequest,
+    admitted: (Feed, ScoreStream),
 ) -> Result<RerankResponse, Error> {
     let RerankRequest {
         model: _,
         query,
         documents,
         top_n,
-        latency,
+        latency: _,
         cuts,
         received,
         deadline,
         principal: _,
     } = request;
     let total_bytes = total_bytes(&query, &documents);
-    let tokens = Some(engine.estimate(&query, &documents, cuts));
     let mut pairs = vec![None; documents.len()];
     // Its documents are there, and nobody has to take its scores.
     let patience = Duration::MAX;
-    let opening = Opening { query, cuts, latency, tokens, deadline, patience };
+    let opening = Opening { query, cuts, deadline, patience };
     let parts = stream::iter(Part::all(&documents).map(Ok));
-    let done = score(engine, encoders, opening, parts, |scores| {
+    let done = score(engine, encoders, admitted, opening, parts, |scores| {
         for (index, pair) in scores {
             pairs[index] = Some(pair);
         }

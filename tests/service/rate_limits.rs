@@ -55,6 +55,29 @@ async fn a_key_has_its_quota_and_is_told_when_to_come_back() -> Result<()> {
     Ok(())
 }
 
+/// A call of many queries would cost as many requests, or be paid for by half and refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_many_queries_is_charged_once_or_not_at_all() -> Result<()> {
+    let keys = Files::new(&[("keys", "a\n")])?;
+    let server = server(&keys).await?;
+    let base = server.http();
+    let score = |queries: usize, bytes: usize| {
+        let left: Vec<String> = (0..queries).map(|query| query.to_string()).collect();
+        let right = vec!["x".repeat(bytes / queries - 151); queries];
+        let body = serde_json::json!({"text_1": left, "text_2": right}).to_string();
+        Connection::open(&base)?.post_json("/score", &["authorization: Bearer a"], &body)
+    };
+    // More than the quotas of both classes, then just the slow one's bytes and one of its three requests.
+    assert_eq!(score(4, 6_000)?.status, 400);
+    let answer = score(5, 4_000)?;
+    assert_eq!(answer.status, 200, "{}", answer.json()?);
+    assert_eq!(answer.json()?["data"].as_array().map(Vec::len), Some(5));
+    assert_eq!(score(4, 3_000)?.status, 429);
+    assert_eq!(post(&base, "a", r#""slow""#, 500)?.status, 200);
+    assert_eq!(score(2, 400)?.status, 200, "fast, of which nothing was taken");
+    Ok(())
+}
+
 /// The two protocols would give twice the quota.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_protocols_draw_on_one_quota() -> Result<()> {

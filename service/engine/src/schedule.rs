@@ -15,7 +15,7 @@ use crate::ScoreError;
 use crate::model::Scorer;
 use admission::{Demand, Policy};
 pub(crate) use feed::{Feed, Score, Scored};
-use state::State;
+use state::{Size, State};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -123,24 +123,38 @@ impl Scheduler {
         tokens: Option<usize>,
         deadline: Option<Instant>,
     ) -> Result<(Feed, Scored), ScoreError> {
-        self.admit_at(Instant::now(), latency, tokens, deadline)
+        let size = tokens.map_or(Size::Unknown, |tokens| Size::Parts(vec![tokens]));
+        let mut admitted = self.admit_at(Instant::now(), latency, &size, deadline)?;
+        Ok(admitted.pop().expect("a request has a part"))
+    }
+
+    /// Admits a request of parts of about so many tokens each, which have prefixes of their own, or
+    /// refuses it whole.
+    pub(crate) fn admit_parts(
+        &self,
+        latency: Option<Latency>,
+        tokens: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(Feed, Scored)>, ScoreError> {
+        self.admit_at(Instant::now(), latency, &Size::Parts(tokens), deadline)
     }
 
     fn admit_at(
         &self,
         now: Instant,
         latency: Option<Latency>,
-        tokens: Option<usize>,
+        size: &Size,
         deadline: Option<Instant>,
-    ) -> Result<(Feed, Scored), ScoreError> {
+    ) -> Result<Vec<(Feed, Scored)>, ScoreError> {
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let demand = Demand { latency, tokens: tokens.unwrap_or(0), patience };
-        let is_stream = tokens.is_none();
-        let admitted = self.shared.lock().admit(now, &demand, is_stream, deadline)?;
-        let state::Ticket { id, latency, answers } = admitted;
-        let feed = Feed { shared: self.shared.clone(), id };
-        let scored = Scored { shared: self.shared.clone(), answers, id, latency };
-        Ok((feed, scored))
+        let demand = Demand { latency, tokens: size.tokens(), patience };
+        let tickets = self.shared.lock().admit(now, &demand, size, deadline)?;
+        let ends = |ticket| {
+            let state::Ticket { id, latency, answers } = ticket;
+            let feed = Feed { shared: self.shared.clone(), id };
+            (feed, Scored { shared: self.shared.clone(), answers, id, latency })
+        };
+        Ok(tickets.into_iter().map(ends).collect())
     }
 
     /// Refuses new requests, waits until the admitted ones are answered and joins the workers.

@@ -15,9 +15,6 @@ use tokio::sync::Semaphore;
 pub(super) struct Opening {
     pub(super) query: String,
     pub(super) cuts: Cuts,
-    pub(super) latency: Option<Latency>,
-    /// Estimate of all that will come; none: a stream, of which nobody knows.
-    pub(super) tokens: Option<usize>,
     pub(super) deadline: Option<Instant>,
     /// How long the caller may bring nothing, or take nothing, while it is its turn.
     pub(super) patience: Duration,
@@ -73,21 +70,20 @@ fn parts<D: AsRef<str>>(documents: &[D]) -> Vec<Range<usize>> {
     parts
 }
 
-/// Admits a request, scores its documents as they come and gives the scores to `sink`, which may
+/// Scores the documents of an admitted request as they come and gives the scores to `sink`, which may
 /// take its time. Dropping the future cancels what has not run.
 ///
 /// # Errors
-/// What admission refuses, what `parts` fails with, [`Error::DeadlineExceeded`],
-/// [`Error::BodyTimeout`].
+/// What `parts` fails with, [`Error::DeadlineExceeded`], [`Error::BodyTimeout`].
 pub(super) async fn score<Sent: Future<Output = ()>>(
     engine: &Engine,
     encoders: &Semaphore,
+    (feed, scores): (Feed, ScoreStream),
     opening: Opening,
     parts: impl Stream<Item = Result<Part, Error>>,
     sink: impl FnMut(Vec<(usize, PairScore)>) -> Sent,
 ) -> Result<Done, Error> {
-    let Opening { query, cuts, latency, tokens, deadline, patience } = opening;
-    let (feed, scores) = engine.admit(latency, tokens, deadline).map_err(refused)?;
+    let Opening { query, cuts, deadline, patience } = opening;
     let window = Window { free: Semaphore::new(WINDOW), patience };
     let fed = feed_all(engine, encoders, feed, (query, cuts), parts, &window);
     let taken = take_all(scores, sink, &window);
@@ -221,7 +217,7 @@ async fn take_all<Sent: Future<Output = ()>>(
     })
 }
 
-fn refused(error: ScoreError) -> Error {
+pub(super) fn refused(error: ScoreError) -> Error {
     match error {
         ScoreError::Overloaded { bound, retry_after } => Error::Overloaded { bound, retry_after },
         ScoreError::DeadlineExceeded => Error::DeadlineExceeded,

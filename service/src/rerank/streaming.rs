@@ -1,6 +1,6 @@
 //! The streamed form of the use-case: documents as they come, scores as they are there.
 
-use super::score::{Done, Opening, Part, score};
+use super::score::{Done, Opening, Part, refused, score};
 use super::{Latency, RerankResult, total_bytes};
 use crate::auth::Principal;
 use crate::error::Error;
@@ -99,8 +99,9 @@ pub(crate) async fn rerank_stream<Sent: Future<Output = ()>>(
         })
     };
     let cuts = Cuts::default();
-    let opening = Opening { query, cuts, latency, tokens: None, deadline, patience };
-    let done = score(engine, encoders, opening, parts, |scores| {
+    let admitted = engine.admit(latency, None, deadline).map_err(refused)?;
+    let opening = Opening { query, cuts, deadline, patience };
+    let done = score(engine, encoders, admitted, opening, parts, |scores| {
         let results = scores.iter().map(|(index, pair)| RerankResult::new(*index, pair));
         send(StreamEvent::Scores(results.collect()))
     });

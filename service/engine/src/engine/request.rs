@@ -77,8 +77,26 @@ impl Engine {
         tokens: Option<usize>,
         deadline: Option<Instant>,
     ) -> Result<(Feed, ScoreStream), ScoreError> {
-        let (feed, scored) = self.0.scheduler.admit(latency, tokens, deadline)?;
-        Ok((Feed(feed), ScoreStream { spec: self.0.spec.clone(), scored }))
+        Ok(self.ends(self.0.scheduler.admit(latency, tokens, deadline)?))
+    }
+
+    /// Lets a request of several queries in, of about so many `tokens` each, or refuses it whole; gives
+    /// the ends of each query's part.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub fn admit_parts(
+        &self,
+        latency: Option<Latency>,
+        tokens: Vec<usize>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(Feed, ScoreStream)>, ScoreError> {
+        let parts = self.0.scheduler.admit_parts(latency, tokens, deadline)?;
+        Ok(parts.into_iter().map(|part| self.ends(part)).collect())
+    }
+
+    fn ends(&self, (feed, scored): (schedule::Feed, schedule::Scored)) -> (Feed, ScoreStream) {
+        (Feed(feed), ScoreStream { spec: self.0.spec.clone(), scored })
     }
 
     /// Turns a query into tokens.

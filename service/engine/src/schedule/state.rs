@@ -77,7 +77,24 @@ impl Answers {
     }
 }
 
-/// What its caller keeps of an admitted request.
+/// How much a request is at its admission.
+pub(super) enum Size {
+    /// About the tokens of each of its parts.
+    Parts(Vec<usize>),
+    /// Nobody knows: it is a stream.
+    Unknown,
+}
+
+impl Size {
+    pub(super) fn tokens(&self) -> usize {
+        match self {
+            Self::Parts(tokens) => tokens.iter().sum(),
+            Self::Unknown => 0,
+        }
+    }
+}
+
+/// What its caller keeps of an admitted part of a request.
 pub(super) struct Ticket {
     pub(super) id: u64,
     pub(super) latency: Latency,
@@ -99,14 +116,14 @@ impl State {
         }
     }
 
-    /// Admits a whole request or refuses it.
+    /// Admits a whole request or refuses it; gives a ticket for each of its parts.
     pub(super) fn admit(
         &mut self,
         now: Instant,
         demand: &Demand,
-        is_stream: bool,
+        size: &Size,
         deadline: Option<Instant>,
-    ) -> Result<Ticket, ScoreError> {
+    ) -> Result<Vec<Ticket>, ScoreError> {
         if self.closing || !self.alive {
             return Err(ScoreError::Closing);
         }
@@ -114,9 +131,22 @@ impl State {
             return Err(ScoreError::DeadlineExceeded);
         }
         let latency = admission::admit(&self.policy, &self.work, now, demand)?;
+        let (parts, is_stream) = match size {
+            Size::Parts(tokens) => (&tokens[..], false),
+            Size::Unknown => (&[0][..], true),
+        };
+        Ok(parts.iter().map(|&tokens| self.enter(latency, tokens, is_stream, deadline)).collect())
+    }
+
+    fn enter(
+        &mut self,
+        latency: Latency,
+        promised: usize,
+        is_stream: bool,
+        deadline: Option<Instant>,
+    ) -> Ticket {
         let id = self.next_id;
         self.next_id += 1;
-        let promised = demand.tokens;
         self.work.backlog(latency).change(0, promised);
         let answers = Arc::new(Answers::default());
         let admitted = Admitted {
@@ -132,7 +162,7 @@ impl State {
             answers: answers.clone(),
         };
         self.requests.insert(id, admitted);
-        Ok(Ticket { id, latency, answers })
+        Ticket { id, latency, answers }
     }
 
     pub(super) fn stats(&self) -> Stats {

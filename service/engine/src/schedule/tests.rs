@@ -182,6 +182,31 @@ fn a_stream_waits_for_room_and_others_are_not_refused_for_it() {
     assert_eq!(wait(scored).unwrap(), [7.0, 13.0]);
 }
 
+/// A request of several queries that is let in by half would be paid for and not answered.
+#[test]
+fn parts_are_admitted_together_or_not_at_all() {
+    let mut bench = start(Limits { max_queued_tokens: 10, ..ROOMY });
+    let parts = |tokens: &[usize]| bench.scheduler.admit_parts(None, tokens.to_vec(), None);
+    let admitted = parts(&[4, 4]).unwrap();
+    assert!(parts(&[1, 2]).is_err());
+    assert_eq!(bench.scheduler.stats().queued_requests, 2);
+    let scored: Vec<Scored> = (1..)
+        .zip(admitted)
+        .map(|(id, (feed, scored))| {
+            feed.push(&Arc::from([id]), &encoded(&[&[id; 3]]), 4).unwrap();
+            feed.finish();
+            scored
+        })
+        .collect();
+    bench.gate = None;
+    assert_eq!(
+        scored.into_iter().map(|part| wait(part).unwrap()).collect::<Vec<_>>(),
+        [[4.0], [8.0]]
+    );
+    drop(bench.scheduler.admit_parts(None, vec![4, 4], None).unwrap());
+    assert_eq!(bench.scheduler.stats().queued_requests, 0);
+}
+
 /// What an estimate took of the queue must come back, whatever the real size is.
 #[test]
 fn an_estimate_is_settled() {

@@ -54,7 +54,8 @@ impl Simulation {
     /// A request of [`DOCUMENTS`] documents; its id if it is admitted.
     fn send(&mut self, latency: Option<Latency>) -> Option<u64> {
         let now = self.epoch + self.now;
-        let (feed, scored) = self.scheduler.admit_at(now, latency, Some(REQUEST), None).ok()?;
+        let size = Size::Parts(vec![REQUEST]);
+        let (feed, scored) = self.scheduler.admit_at(now, latency, &size, None).ok()?.pop()?;
         let ids: Vec<Vec<u32>> = (0..DOCUMENTS as u32).map(|id| vec![id; DOCUMENT]).collect();
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         feed.push(&Arc::from([0; PREFIX]), &encoded(&ids), REQUEST).unwrap();

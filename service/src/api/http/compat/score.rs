@@ -7,13 +7,12 @@ use super::super::{admit, json_response};
 use super::request::cuts;
 use super::response::{self, Usage};
 use crate::api::convert::RerankFields;
-use crate::app::{Admission, App, RequestLimits};
+use crate::app::{App, RequestLimits};
 use crate::error::{Error, Location, Violation};
 use crate::rerank::{self, RerankResponse};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures::{StreamExt, TryStreamExt, stream};
 use reranker_engine::Cuts;
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,10 +22,6 @@ use uuid::Uuid;
 const LEFT: [&str; 3] = ["text_1", "queries", "data_1"];
 /// The right texts' names.
 const RIGHT: [&str; 4] = ["text_2", "documents", "items", "data_2"];
-
-/// Queries of one request that are scored at a time: enough to fill batches, few enough that one
-/// request does not fill the queue.
-const AT_A_TIME: usize = 16;
 
 struct ScoreFields {
     model: Option<String>,
@@ -41,20 +36,10 @@ pub(super) async fn score(State(app): State<App>, request: Request) -> Result<Re
     let admission = admit(&app, &request)?;
     let fields = body::read(request.into_body(), score_fields).await?;
     let raw_scores = fields.raw_scores;
-    let responses: Vec<RerankResponse> = stream::iter(fields.into_requests(&admission.limits)?)
-        .map(|fields| score_one(&app, &admission, fields))
-        .buffered(AT_A_TIME)
-        .try_collect()
-        .await?;
+    let requests = fields.into_requests(&admission.limits)?.into_iter();
+    let requests = requests.map(|fields| fields.into_request(&admission));
+    let responses = app.rerank_all(requests.collect::<Result<_, _>>()?).await?;
     Ok(json_response(StatusCode::OK, &ScoreBody::new(&responses, raw_scores)))
-}
-
-async fn score_one(
-    app: &App,
-    admission: &Admission,
-    fields: RerankFields,
-) -> Result<RerankResponse, Error> {
-    app.rerank(fields.into_request(admission)?).await
 }
 
 fn score_fields(fields: &mut Fields<'_>) -> ScoreFields {
