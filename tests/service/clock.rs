@@ -1,10 +1,12 @@
-//! The time of day jumps while the server works: nothing but what shows it may notice.
+//! Clocks that lie to the real binary: a time of day that jumps, which nothing but what shows it may notice;
+//! and none at all, which ends the worker.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Certificate, Client, Response};
 use reranker_tests::certificates::{Authority, Files};
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::process::Process;
+use reranker_tests::raw::Connection;
 use reranker_tests::scrape::Scrape;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -12,46 +14,50 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 const HOUR: i64 = 3_600;
 /// How far the time of day is off, one after the other.
 const SHIFTS: [i64; 5] = [3 * HOUR, -5 * HOUR, 0, 24 * 365 * HOUR, -24 * 365 * HOUR];
 
-/// A time of day that jumps all the time.
+/// Clocks of a process that lie.
 struct FalseClock {
     library: String,
     path: String,
-    jumping: JoinHandle<std::io::Result<()>>,
+    lies: File,
 }
 
 impl FalseClock {
-    fn start(files: &Files) -> Result<Self> {
+    fn new(files: &Files) -> Result<Self> {
         let (source, library) = (files.flag("false_clock.c"), files.flag("false_clock.so"));
         files.write("false_clock.c", include_str!("false_clock.c"))?;
         let compiler =
             Command::new("cc").args(["-shared", "-fPIC", "-o", &library, &source]).status();
         ensure!(compiler.context("cc, which also links this test")?.success());
-        files.write("shift", "8 bytes.")?;
-        let shift = File::options().write(true).open(files.path("shift"))?;
-        let jumping = tokio::spawn(async move {
-            for seconds in SHIFTS.into_iter().cycle() {
-                shift.write_all_at(&seconds.to_ne_bytes(), 0)?;
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-            Ok(())
-        });
-        Ok(Self { library, path: files.flag("shift"), jumping })
+        let lies = File::create_new(files.path("lies"))?;
+        lies.write_all_at(&[0; 16], 0)?;
+        Ok(Self { library, path: files.flag("lies"), lies })
     }
 
     fn variables(&self) -> [(&str, &str); 2] {
         [("LD_PRELOAD", &self.library), ("FALSE_CLOCK", &self.path)]
     }
-}
 
-impl Drop for FalseClock {
-    fn drop(&mut self) {
-        self.jumping.abort();
+    /// Makes the time of day jump from now on.
+    fn jump(&self) -> Result<AbortOnDropHandle<std::io::Result<()>>> {
+        let lies = self.lies.try_clone()?;
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+            for seconds in SHIFTS.into_iter().cycle() {
+                lies.write_all_at(&seconds.to_ne_bytes(), 0)?;
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            Ok(())
+        })))
+    }
+
+    /// Makes the worker threads panic, outside of any batch.
+    fn stop_workers(&self) -> Result<()> {
+        Ok(self.lies.write_all_at(&1_i64.to_ne_bytes(), 8)?)
     }
 }
 
@@ -81,7 +87,8 @@ async fn a_time_of_day_that_jumps_disturbs_nothing() -> Result<()> {
     let (first, second) = (Authority::new()?, Authority::new()?);
     let own = first.sign()?;
     let files = Files::new(&[("cert", &own.cert), ("key", &own.key), ("keys", "a\nb\n")])?;
-    let clock = FalseClock::start(&files)?;
+    let clock = FalseClock::new(&files)?;
+    let _jumping = clock.jump()?;
     let checkpoint = Checkpoint::new(1);
     let (model, cert, key) = (checkpoint.model("m"), files.flag("cert"), files.flag("key"));
     let keys = files.flag("keys");
@@ -91,6 +98,9 @@ async fn a_time_of_day_that_jumps_disturbs_nothing() -> Result<()> {
         ["--tls-key", &key],
         ["--api-keys-file", &keys],
         ["--slow-requests-per-minute", "1"],
+        // The machine may be slow.
+        ["--interactive-seconds", "600"],
+        ["--max-queue-seconds", "600"],
     ];
     let process = Process::serve(flags.as_flattened(), &clock.variables())?.ready()?;
     let (client, base) = (trusting(&first)?, &process.http);
@@ -141,5 +151,26 @@ async fn a_time_of_day_that_jumps_disturbs_nothing() -> Result<()> {
     assert!(busy > 0.0 && busy <= elapsed, "{busy} s of {elapsed}");
     process.terminate()?;
     assert!(process.end()?.0.success());
+    Ok(())
+}
+
+/// A process without its worker takes requests and answers none: only a restart helps, so it must end by
+/// itself and say why.
+#[test]
+fn a_worker_that_is_lost_ends_the_process() -> Result<()> {
+    let files = Files::new(&[])?;
+    let clock = FalseClock::new(&files)?;
+    let checkpoint = Checkpoint::new(1);
+    let flags = ["--model", &checkpoint.model("m")];
+    let process = Process::serve(&flags, &clock.variables())?.ready()?;
+    let body = r#"{"query":"q","documents":["d"]}"#;
+    let mut connection = Connection::open(&process.http)?;
+    assert_eq!(connection.post_json("/v1/models/rerank", &[], body)?.status, 200);
+    clock.stop_workers()?;
+    let lost = connection.post_json("/v1/models/rerank", &[], body)?;
+    assert!([500, 503].contains(&lost.status), "{}", lost.status);
+    let (status, log) = process.end()?;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("worker"), "{log}");
     Ok(())
 }
