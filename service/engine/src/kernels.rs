@@ -24,7 +24,7 @@ mod simd;
 mod swiglu;
 
 pub(crate) use attention::{Span, attention};
-pub(crate) use linear::linear;
+pub(crate) use linear::{Matrix, linear, linear_rows};
 pub(crate) use rms_norm::{add_rms_norm, rms_norm};
 pub(crate) use rope::{HeadLayout, qk_norm_rope};
 pub(crate) use swiglu::silu_mul;

@@ -138,9 +138,9 @@ impl CustomOp2 for Attention<'_> {
 
 /// Some query rows of one head, with the keys and values they see: prefix first, then own.
 struct Block {
-    queries: Rows<f32>,
-    keys: [Rows<f32>; 2],
-    values: [Rows<f32>; 2],
+    queries: Rows,
+    keys: [Rows; 2],
+    values: [Rows; 2],
     /// How many keys the first row sees; each further row sees one more.
     visible: usize,
     head_dim: usize,
@@ -162,7 +162,7 @@ unsafe fn attend_body<S: Simd>(block: &Block, out: *mut f32, stride: usize) {
     for keys in keys {
         let to = weights[column..].as_mut_ptr();
         // SAFETY: the caller's promise; `weights` has a place for every query and key.
-        unsafe { dot_products::<S, f32>(queries, keys, *head_dim, to, total) }
+        unsafe { dot_products::<S>(queries, keys, *head_dim, to, total) }
         column += keys.count;
     }
     let scale = 1.0 / (*head_dim as f32).sqrt();
@@ -221,7 +221,7 @@ fn softmax(values: &mut [f32], scale: f32) {
 unsafe fn weighted_sums<S: Simd, const R: usize>(
     weights: &[f32],
     total: usize,
-    values: &[Rows<f32>; 2],
+    values: &[Rows; 2],
     head_dim: usize,
     out: *mut f32,
     stride: usize,
@@ -260,7 +260,7 @@ unsafe fn weighted_sums<S: Simd, const R: usize>(
 unsafe fn columns<S: Simd, const R: usize, const WIDE: usize>(
     weights: &[f32],
     total: usize,
-    values: &[Rows<f32>; 2],
+    values: &[Rows; 2],
     d: usize,
     out: *mut f32,
     stride: usize,

@@ -1,26 +1,95 @@
 //! `y = x Wᵀ`: every matrix product of the model.
+//!
+//! Weights are packed once, at load, into panels of [`PANEL`] rows with `K` outermost; a call packs its
+//! rows of `x` likewise. A [`tile`] then keeps its sums in registers and reads both
+//! in the order in which they lie in memory.
 
-use super::dot::{Rows, dot_products};
-use super::simd::{Simd, Weight, dispatch};
+mod pack;
+mod tile;
+
 use super::{Target, dtype, f32_slice};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use pack::{Depth, PANEL};
 use rayon::prelude::*;
+use std::ops::Range;
+use tile::{Block, Kernel};
+
+/// A weight matrix, packed for the products of its device.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    packed: Tensor,
+    rows: usize,
+    columns: usize,
+}
+
+impl Matrix {
+    /// Packs `weight`: `[N, K]`, f32 or bf16, contiguous.
+    ///
+    /// # Errors
+    /// If it has another shape or type.
+    pub(crate) fn new(weight: &Tensor) -> Result<Self> {
+        let (rows, columns) = weight.dims2()?;
+        Ok(Self { packed: weight.apply_op1_no_bwd(&Pack)?, rows, columns })
+    }
+}
 
 /// Multiplies each row of `x` by every row of `weight`.
 ///
 /// - `x`: `[T, K]`, f32, contiguous
-/// - `weight`: `[N, K]`, f32 or bf16, contiguous; bf16 is widened in registers, never in memory
+/// - `weight`: `[N, K]`
 ///
-/// Returns `[T, N]`, f32. Each value is summed in f32 over ascending `K`, a vector's lanes apart,
-/// whatever `T` and `N` are.
+/// Returns `[T, N]`, f32. Each value is summed in f32 over ascending `K`, whatever `T` and `N` are. Where
+/// the processor multiplies bf16 itself (AVX512-BF16), `x` is rounded to the type of bf16 weights; else
+/// they are widened in registers.
 ///
 /// # Errors
-/// If the inner dimensions differ, an operand is not contiguous, or its type is another.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &Linear)
+/// If the inner dimensions differ or `x` is not contiguous.
+pub(crate) fn linear(x: &Tensor, weight: &Matrix) -> Result<Tensor> {
+    linear_rows(x, weight, 0..weight.rows)
 }
 
-struct Linear;
+/// As [`linear`], by the rows `chosen` of `weight` only: `[T, chosen]`, the same values.
+///
+/// # Errors
+/// Also if there are no such rows.
+pub(crate) fn linear_rows(x: &Tensor, weight: &Matrix, chosen: Range<usize>) -> Result<Tensor> {
+    let Matrix { rows, columns, .. } = *weight;
+    if chosen.start > chosen.end || chosen.end > rows {
+        bail!("linear: rows {chosen:?} of a matrix of {rows}")
+    }
+    x.apply_op2_no_bwd(&weight.packed, &Linear { chosen, k: columns })
+}
+
+struct Pack;
+
+impl CustomOp1 for Pack {
+    fn name(&self) -> &'static str {
+        "pack"
+    }
+
+    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, k) = layout.shape().dims2()?;
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("pack: `weight` is not contiguous")
+        };
+        let storage = match weight {
+            CpuStorage::F32(w) => CpuStorage::F32(pack::weights(&w[start..end], k, 1)),
+            CpuStorage::BF16(w) => CpuStorage::BF16(pack::weights(&w[start..end], k, 2)),
+            other => bail!("pack: no product with {:?} weights", dtype(other)),
+        };
+        let shape = match &storage {
+            CpuStorage::F32(w) => w.len(),
+            CpuStorage::BF16(w) => w.len(),
+            _ => unreachable!("made above"),
+        };
+        Ok((storage, shape.into()))
+    }
+}
+
+struct Linear {
+    chosen: Range<usize>,
+    k: usize,
+}
 
 impl CustomOp2 for Linear {
     fn name(&self) -> &'static str {
@@ -35,161 +104,74 @@ impl CustomOp2 for Linear {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, k) = x_layout.shape().dims2()?;
-        let (columns, weight_k) = weight_layout.shape().dims2()?;
-        if k != weight_k {
-            bail!("linear: `x` has {k} columns, `weight` {weight_k}")
+        if k != self.k {
+            bail!("linear: `x` has {k} columns, `weight` {}", self.k)
         }
         let Some((start, end)) = weight_layout.contiguous_offsets() else {
             bail!("linear: `weight` is not contiguous")
         };
         let x = f32_slice("linear", x, x_layout)?;
-        let mut out = vec![0.0; rows * columns];
+        let chosen = &self.chosen;
+        let mut out = vec![0.0; rows * chosen.len()];
         match weight {
-            CpuStorage::F32(w) => product(x, &w[start..end], k, &mut out),
-            CpuStorage::BF16(w) => product(x, &w[start..end], k, &mut out),
+            CpuStorage::F32(w) => product::<tile::Single>(x, &w[start..end], k, chosen, &mut out),
+            CpuStorage::BF16(w) => {
+                let pairs = pack::pairs(&w[start..end]);
+                if tile::has_bf16_dot() {
+                    product::<tile::Dot>(x, pairs, k, chosen, &mut out);
+                } else {
+                    product::<tile::Widened>(x, pairs, k, chosen, &mut out);
+                }
+            }
             other => bail!("linear: no product with {:?} weights", dtype(other)),
         }
-        Ok((CpuStorage::F32(out), (rows, columns).into()))
+        Ok((CpuStorage::F32(out), (rows, chosen.len()).into()))
     }
 }
 
-/// Rows of `x` that one task keeps in the second-level cache.
-const BLOCK_ROWS: usize = 96;
-/// Rows of `weight` that one task goes through.
-const BLOCK_COLUMNS: usize = 64;
+/// Panels that one task goes through: as many as a tile holds at the widest.
+const TASK_PANELS: usize = 4;
 /// Multiplications under which a second thread costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 16;
 
-fn product<W: Weight>(x: &[f32], weight: &[W], k: usize, out: &mut [f32]) {
+fn product<K: Kernel>(
+    x: &[f32],
+    weight: &[K::B],
+    k: usize,
+    chosen: &Range<usize>,
+    out: &mut [f32],
+) {
     if k == 0 || out.is_empty() {
         return;
     }
-    let (rows, columns) = (x.len() / k, weight.len() / k);
+    let depth = Depth::new(k, K::STEP);
+    let rows = x.len() / k;
+    let is_small = rows * chosen.len() * k < PARALLEL_FROM;
+    let x = pack::rows::<K>(x, k, depth, is_small);
     let target = Target::new(out);
-    let column_blocks = columns.div_ceil(BLOCK_COLUMNS);
+    let panels = chosen.start / PANEL..chosen.end.div_ceil(PANEL);
     let task = |index: usize| {
-        let row = index / column_blocks * BLOCK_ROWS;
-        let column = index % column_blocks * BLOCK_COLUMNS;
+        let first = panels.start + index * TASK_PANELS;
+        let count = TASK_PANELS.min(panels.end - first);
         let block = Block {
-            x: &x[row * k..(row + BLOCK_ROWS).min(rows) * k],
-            weight: &weight[column * k..(column + BLOCK_COLUMNS).min(columns) * k],
-            k,
+            x: &x,
+            rows,
+            weight: &weight[first * PANEL * depth.steps..][..count * PANEL * depth.steps],
+            first: first * PANEL,
+            chosen,
+            depth,
         };
-        // SAFETY: blocks do not overlap, and this one starts inside `out` and ends inside it.
-        unsafe { block_product(&block, target.at(row * columns + column), columns) }
+        // SAFETY: tasks have panels of their own, so no two write the same column; `out` has a row of
+        // `chosen` for every row of `x`.
+        unsafe { K::block(&block, target.at(0)) }
     };
-    let tasks = rows.div_ceil(BLOCK_ROWS) * column_blocks;
-    if rows * columns * k < PARALLEL_FROM {
+    let tasks = panels.len().div_ceil(TASK_PANELS);
+    if is_small {
         (0..tasks).for_each(task);
     } else {
         (0..tasks).into_par_iter().for_each(task);
     }
 }
 
-/// Rows of `x` and rows of `weight`, all against all.
-struct Block<'a, W> {
-    x: &'a [f32],
-    weight: &'a [W],
-    k: usize,
-}
-
-dispatch! {
-    /// # Safety
-    /// `out` must be writable for the block's rows at `stride` values from each other.
-    unsafe fn block_product<W: Weight>(block: &Block<'_, W>, out: *mut f32, stride: usize) = block_body
-}
-
-#[inline(always)]
-unsafe fn block_body<S: Simd, W: Weight>(block: &Block<'_, W>, out: *mut f32, stride: usize) {
-    let k = block.k;
-    let x = Rows { first: block.x.as_ptr(), count: block.x.len() / k, stride: k };
-    let weight = Rows { first: block.weight.as_ptr(), count: block.weight.len() / k, stride: k };
-    // SAFETY: the slices hold whole rows of `k` values; `out` is the caller's promise.
-    unsafe { dot_products::<S, W>(&x, &weight, k, out, stride) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::simd::Portable;
-    #[cfg(target_arch = "x86_64")]
-    use crate::kernels::simd::x86::{Avx2, Avx512};
-    use crate::kernels::test_support::{assert_close, values};
-    use candle_core::{DType, Device};
-
-    fn naive(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
-        x.chunks(k)
-            .flat_map(|x| w.chunks(k).map(|w| x.iter().zip(w).map(|(a, b)| a * b).sum()))
-            .collect()
-    }
-
-    /// Wrong edges of the tiling would give wrong scores for some shapes only.
-    #[test]
-    fn equals_the_naive_product_on_odd_shapes() -> Result<()> {
-        let device = Device::Cpu;
-        for (rows, columns, k) in [(1, 1, 1), (5, 3, 7), (7, 9, 40), (97, 65, 33), (200, 130, 96)] {
-            let x = Tensor::from_vec(values(1, rows * k), (rows, k), &device)?;
-            for dtype in [DType::F32, DType::BF16] {
-                let w = Tensor::from_vec(values(2, columns * k), (columns, k), &device)?
-                    .to_dtype(dtype)?;
-                let wide = w.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-                let expected = naive(&x.flatten_all()?.to_vec1()?, &wide, k);
-                let found = linear(&x, &w)?.flatten_all()?.to_vec1()?;
-                assert_close(&found, &expected, 1e-4);
-            }
-        }
-        Ok(())
-    }
-
-    fn product_at<S: Simd>(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / k * (w.len() / k)];
-        // SAFETY: `out` has a place for every row of `x` and of `w`; the caller checked the level.
-        unsafe { block_body::<S, f32>(&Block { x, weight: w, k }, out.as_mut_ptr(), w.len() / k) }
-        out
-    }
-
-    /// Only one level runs on a machine; an error in another would show on somebody else's.
-    #[test]
-    fn every_level_of_this_processor_gives_the_product() {
-        for (rows, columns, k) in [(1, 1, 1), (7, 9, 40), (13, 11, 75)] {
-            let (x, w) = (values(1, rows * k), values(2, columns * k));
-            let expected = naive(&x, &w, k);
-            assert_close(&product_at::<Portable>(&x, &w, k), &expected, 1e-4);
-            #[cfg(target_arch = "x86_64")]
-            {
-                if std::arch::is_x86_feature_detected!("avx2")
-                    && std::arch::is_x86_feature_detected!("fma")
-                {
-                    assert_close(&product_at::<Avx2>(&x, &w, k), &expected, 1e-4);
-                }
-                if std::arch::is_x86_feature_detected!("avx512f") {
-                    assert_close(&product_at::<Avx512>(&x, &w, k), &expected, 1e-4);
-                }
-            }
-        }
-    }
-
-    /// A row's result must be the same bits alone and among others: scores may not depend on the
-    /// batch.
-    #[test]
-    fn a_row_does_not_depend_on_its_neighbours() -> Result<()> {
-        let device = Device::Cpu;
-        let (rows, columns, k) = (101, 70, 75);
-        let x = Tensor::from_vec(values(3, rows * k), (rows, k), &device)?;
-        let w = Tensor::from_vec(values(4, columns * k), (columns, k), &device)?;
-        let together = linear(&x, &w)?.to_vec2::<f32>()?;
-        for (row, together) in together.iter().enumerate() {
-            let alone = linear(&x.narrow(0, row, 1)?, &w)?.to_vec2::<f32>()?;
-            assert_eq!(&alone[0], together, "row {row}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn refuses_other_inner_dimensions() {
-        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
-        let w = Tensor::zeros((2, 4), DType::F32, &Device::Cpu).unwrap();
-        let message = linear(&x, &w).unwrap_err().to_string();
-        assert!(message.contains("3 columns"), "{message}");
-    }
-}
+mod tests;

@@ -9,48 +9,19 @@ use half::bf16;
 /// # Safety
 ///
 /// Methods may only run on processors with the level's features; [`dispatch!`] sees to it.
-/// Pointers must be readable for `LANES` values.
+/// Pointers must be readable for `LANES` values or pairs.
 pub(super) trait Simd {
     const LANES: usize;
     type Vector: Copy;
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
-    unsafe fn load_bf16(from: *const bf16) -> Self::Vector;
+    /// Of `LANES` pairs of bf16 the earlier ones (`which` is 0) or the later ones, widened.
+    unsafe fn load_half(from: *const [bf16; 2], which: usize) -> Self::Vector;
     unsafe fn store(to: *mut f32, vector: Self::Vector);
     /// `a * b + c`
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The sum of all lanes, in one fixed order.
     unsafe fn sum(vector: Self::Vector) -> f32;
-}
-
-/// A weight type that widens to f32 in registers.
-pub(super) trait Weight: Copy + Send + Sync {
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector;
-    fn widen(self) -> f32;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector {
-        // SAFETY: the caller's promise is the same.
-        unsafe { S::load(from) }
-    }
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-}
-
-impl Weight for bf16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector {
-        // SAFETY: the caller's promise is the same.
-        unsafe { S::load_bf16(from) }
-    }
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self.to_f32()
-    }
 }
 
 /// Eight lanes in plain Rust, for processors without a level of their own.
@@ -70,9 +41,9 @@ impl Simd for Portable {
         unsafe { from.cast::<[f32; 8]>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn load_bf16(from: *const bf16) -> [f32; 8] {
-        // SAFETY: readable for 8 values by the trait's contract.
-        unsafe { from.cast::<[bf16; 8]>().read_unaligned() }.map(bf16::to_f32)
+    unsafe fn load_half(from: *const [bf16; 2], which: usize) -> [f32; 8] {
+        // SAFETY: readable for 8 pairs by the trait's contract.
+        unsafe { from.cast::<[[bf16; 2]; 8]>().read_unaligned() }.map(|pair| pair[which].to_f32())
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, vector: [f32; 8]) {
@@ -95,12 +66,15 @@ pub(super) mod x86 {
     use super::Simd;
     use half::bf16;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_add_ps, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
-        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_extractf128_ps,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps, _mm256_slli_epi32,
-        _mm256_storeu_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+        __m256, __m512, _mm_add_ps, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_and_si256,
+        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32,
+        _mm256_storeu_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_slli_epi32, _mm512_storeu_ps,
     };
+
+    const UPPER_HALF: i32 = 0xFFFF_0000_u32 as i32;
 
     /// AVX2 and FMA.
     pub(crate) struct Avx2;
@@ -120,11 +94,15 @@ pub(super) mod x86 {
             unsafe { _mm256_loadu_ps(from) }
         }
         #[inline(always)]
-        unsafe fn load_bf16(from: *const bf16) -> __m256 {
+        unsafe fn load_half(from: *const [bf16; 2], which: usize) -> __m256 {
             // SAFETY: see `load`. A bf16 is the upper half of its f32.
             unsafe {
-                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+                let pairs = _mm256_loadu_si256(from.cast());
+                _mm256_castsi256_ps(if which == 0 {
+                    _mm256_slli_epi32::<16>(pairs)
+                } else {
+                    _mm256_and_si256(pairs, _mm256_set1_epi32(UPPER_HALF))
+                })
             }
         }
         #[inline(always)]
@@ -167,11 +145,15 @@ pub(super) mod x86 {
             unsafe { _mm512_loadu_ps(from) }
         }
         #[inline(always)]
-        unsafe fn load_bf16(from: *const bf16) -> __m512 {
+        unsafe fn load_half(from: *const [bf16; 2], which: usize) -> __m512 {
             // SAFETY: see `load`. A bf16 is the upper half of its f32.
             unsafe {
-                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+                let pairs = _mm512_loadu_si512(from.cast());
+                _mm512_castsi512_ps(if which == 0 {
+                    _mm512_slli_epi32::<16>(pairs)
+                } else {
+                    _mm512_and_si512(pairs, _mm512_set1_epi32(UPPER_HALF))
+                })
             }
         }
         #[inline(always)]

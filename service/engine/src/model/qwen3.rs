@@ -4,7 +4,8 @@ use super::batch::Batch;
 use super::config::Config;
 use super::weights::Weights;
 use crate::kernels::{
-    HeadLayout, add_rms_norm, attention, linear, qk_norm_rope, rms_norm, silu_mul,
+    HeadLayout, Matrix, add_rms_norm, attention, linear, linear_rows, qk_norm_rope, rms_norm,
+    silu_mul,
 };
 use crate::{LoadError, LoadEvent};
 use candle_core::{DType, Device, Result, Tensor};
@@ -40,7 +41,7 @@ pub(super) struct Qwen3 {
     /// `[C]`
     norm: Tensor,
     /// The head's row of the answer token, `[1, C]`, f32.
-    answer_row: Tensor,
+    answer_row: Matrix,
     rotary: Rotary,
     heads: HeadLayout,
     eps: f32,
@@ -50,16 +51,16 @@ pub(super) struct Qwen3 {
 struct Layer {
     input_layernorm: Tensor,
     /// `[(H + 2 Hk) D, C]`: query, key and value projections, one below the other.
-    qkv_proj: Tensor,
+    qkv_proj: Matrix,
     /// `[2, D]`: `q_norm`, then `k_norm`.
     qk_norm: Tensor,
     /// `[C, H D]`
-    o_proj: Tensor,
+    o_proj: Matrix,
     post_attention_layernorm: Tensor,
     /// `[2 I, C]`
-    gate_up_proj: Tensor,
+    gate_up_proj: Matrix,
     /// `[C, I]`
-    down_proj: Tensor,
+    down_proj: Matrix,
 }
 
 impl Qwen3 {
@@ -88,7 +89,8 @@ impl Qwen3 {
         let vocabulary = [config.vocab_size, hidden];
         let embed_tokens = weights.load(&[(EMBEDDING, &vocabulary)], dtype, device)?;
         let head = if config.tie_word_embeddings { EMBEDDING } else { "lm_head.weight" };
-        let answer_row = weights.load_row(head, vocabulary, answer as usize, device)?;
+        let answer_row =
+            Matrix::new(&weights.load_row(head, vocabulary, answer as usize, device)?)?;
         let norm = vector("model.norm.weight", hidden)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
@@ -100,7 +102,7 @@ impl Qwen3 {
                     parts.iter().map(|(_, rows)| [*rows, width]).collect();
                 let parts: Vec<(&str, &[usize])> =
                     names.iter().zip(&shapes).map(|(name, shape)| (&**name, &shape[..])).collect();
-                weights.load(&parts, dtype, device)
+                Ok::<_, LoadError>(Matrix::new(&weights.load(&parts, dtype, device)?)?)
             };
             let intermediate = config.intermediate_size;
             let qk_norm = [name("self_attn.q_norm"), name("self_attn.k_norm")]
@@ -187,7 +189,8 @@ impl Qwen3 {
         let attended = attention(&q, &key_values, &batch.last_spans(), self.heads)?;
         let x = self.finish(last, &x, &attended)?;
         // 5. Final norm and the head's one row.
-        linear(&rms_norm(&x, &self.norm, self.eps)?, &self.answer_row)?.flatten_all()?.to_vec1()
+        let x = rms_norm(&x, &self.norm, self.eps)?;
+        linear(&x, &self.answer_row)?.flatten_all()?.to_vec1()
     }
 
     /// Norms `x` and projects it to the heads of `wanted`, rotated: `[rows, width of wanted]`.
@@ -201,7 +204,7 @@ impl Qwen3 {
         let first = (self.heads.query_heads - wanted.query_heads) * self.heads.head_dim;
         let width = (wanted.query_heads + wanted.key_heads) * wanted.head_dim + wanted.value_width;
         let normed = rms_norm(x, &layer.input_layernorm, self.eps)?;
-        let qkv = linear(&normed, &layer.qkv_proj.narrow(0, first, width)?)?;
+        let qkv = linear_rows(&normed, &layer.qkv_proj, first..first + width)?;
         qk_norm_rope(&qkv, &layer.qk_norm, rotary, wanted, self.eps)?;
         Ok(qkv)
     }
