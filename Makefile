@@ -11,8 +11,9 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 # The dev profile compiles the arithmetic as release does and shares its output with `make test`.
-run: ## serve the demo model on ports 8080 (HTTP), 50051 (gRPC) and 9090 (admin)
-	cargo run --package reranker -- serve --model demo --alias zerank-1-small=demo --alias zerank-1=demo
+run: ## serve the demo model and collections on ports 8080 (HTTP), 50051 (gRPC) and 9090 (admin)
+	cargo run --package reranker -- serve --model demo --alias zerank-1-small=demo --alias zerank-1=demo \
+	  --data-dir $(CACHE)/data
 
 test: lint ## all that a change must pass
 	cargo build --workspace --all-targets

@@ -3,7 +3,7 @@
 //! Owns the wire types and nothing else; `reranker/v1/*.proto` documents every field. The service
 //! turns them into its domain types in `reranker::api` and uses them nowhere else.
 
-/// `reranker.v1`, generated from `reranker/v1/reranker.proto`.
+/// `reranker.v1`, generated from `reranker/v1/*.proto`.
 pub mod v1 {
     #![expect(missing_docs, clippy::allow_attributes, clippy::pedantic, reason = "generated code")]
     tonic::include_proto!("reranker.v1");

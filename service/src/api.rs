@@ -8,6 +8,8 @@ pub(crate) mod fuzzing;
 pub(crate) mod grpc;
 pub(crate) mod guard;
 pub(crate) mod http;
+mod json;
+pub(crate) mod links;
 
 use crate::auth::Principal;
 use crate::error::Error;
@@ -26,6 +28,24 @@ pub(crate) fn admitted(principal: Principal, extensions: &mut Extensions) {
 /// Who calls, as the [`Guard`](guard::Guard) in front of every handler has found.
 pub(crate) fn principal(extensions: &Extensions) -> Principal {
     extensions.get().cloned().expect("the guard has let it in")
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Needs a key that may write.
+    Write,
+}
+
+impl Access {
+    /// Refuses those who may not.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnlyKey`]
+    pub(crate) fn check(self, principal: &Principal) -> Result<(), Error> {
+        if self == Self::Write && principal.read_only { Err(Error::ReadOnlyKey) } else { Ok(()) }
+    }
 }
 
 /// Turns a panic of a handler into an internal error: one bad request must not end a connection

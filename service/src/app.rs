@@ -3,9 +3,13 @@
 //! Owns the life of the service: loading, ready, draining. Knows no protocol. The stage is the
 //! one source for readiness on every listener.
 
+mod collections;
+mod models;
+
 use crate::auth::Principal;
+use crate::collection::Statistics;
 use crate::error::Error;
-use crate::metrics::{self, Metrics, ModelFigures, Work};
+use crate::metrics::{self, Metrics, Work};
 use crate::mock;
 use crate::rate_limit::{Charge, RateLimiter, Rates};
 use crate::rerank::{
@@ -17,9 +21,12 @@ use reranker_engine::Engine;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+pub use collections::Collections;
+pub use models::Alias;
 
 /// The service without its protocols. Clones share everything.
 #[derive(Clone, Debug)]
@@ -33,6 +40,10 @@ struct Inner {
     limits: RequestLimits,
     rates: Mutex<RateLimiter>,
     models: OnceLock<Vec<Engine>>,
+    /// None: collections are off.
+    collections: OnceLock<Collections>,
+    /// Documents as they were counted last.
+    counted: AsyncMutex<Option<(Instant, Statistics)>>,
     stage: watch::Sender<Stage>,
     in_flight: TaskTracker,
     /// One turn a core: text becomes tokens no faster with more.
@@ -41,15 +52,6 @@ struct Inner {
     /// The models that are being loaded or are there.
     announced: OnceLock<Vec<String>>,
     configuration: OnceLock<String>,
-}
-
-/// Another name for a loaded model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// What requests may say.
-    pub name: String,
-    /// The model that answers.
-    pub model: String,
 }
 
 /// What one request may bring.
@@ -61,6 +63,8 @@ pub struct RequestLimits {
     pub documents: Option<usize>,
     /// Most bytes of the raw request: the HTTP body or the gRPC message.
     pub body_bytes: usize,
+    /// The same of a request that adds a document.
+    pub document_bytes: usize,
     /// How long the caller of a stream may bring nothing, or take nothing, while it is its turn.
     pub patience: Duration,
 }
@@ -88,6 +92,7 @@ impl Default for RequestLimits {
             bytes: MAX_TOTAL_BYTES,
             documents: None,
             body_bytes: 16 * 1024 * 1024,
+            document_bytes: 64 * 1024 * 1024,
             patience: Duration::from_mins(1),
         }
     }
@@ -145,6 +150,8 @@ impl App {
             limits,
             rates: Mutex::new(RateLimiter::new(rates)),
             models: OnceLock::new(),
+            collections: OnceLock::new(),
+            counted: AsyncMutex::default(),
             stage: watch::Sender::new(Stage::Loading),
             in_flight: TaskTracker::new(),
             encoders: Semaphore::new(
@@ -154,11 +161,6 @@ impl App {
             announced: OnceLock::new(),
             configuration: OnceLock::new(),
         }))
-    }
-
-    /// Tells who watches the service which models are on their way; the first call counts.
-    pub fn announce_models(&self, names: Vec<String>) {
-        self.0.announced.get_or_init(|| names);
     }
 
     /// Keeps the effective configuration, as JSON and without secrets, for those who ask; the first
@@ -177,16 +179,12 @@ impl App {
         &self.0.metrics
     }
 
-    /// The loaded models with what their engines say now.
-    pub(crate) fn figures(&self) -> Vec<ModelFigures> {
-        self.models().iter().map(ModelFigures::of).collect()
-    }
-
     /// All metrics as OpenMetrics text, with the open connections by protocol.
-    pub(crate) fn scrape(
+    pub(crate) async fn scrape(
         &self,
         connections: &[(&'static str, u64)],
     ) -> Result<String, std::fmt::Error> {
+        let collections = self.collection_figures().await;
         let figures = self.figures();
         let models = self.0.announced.get().map_or(&[] as &[String], Vec::as_slice);
         let state = match *self.0.stage.borrow() {
@@ -194,18 +192,7 @@ impl App {
             Stage::Ready => "ready",
             Stage::Draining => "draining",
         };
-        self.0.metrics.encode(&figures, models, state, connections)
-    }
-
-    /// Gives the service its models, the default first, and opens the gate.
-    ///
-    /// # Panics
-    /// If there is no model, or the service has its models already.
-    pub fn serve_models(&self, models: Vec<Engine>) {
-        assert!(!models.is_empty(), "a service has a default model");
-        self.announce_models(models.iter().map(|model| model.spec().name.to_string()).collect());
-        assert!(self.0.models.set(models).is_ok(), "models are loaded once");
-        self.open();
+        self.0.metrics.encode(&figures, models, state, connections, collections.as_ref())
     }
 
     /// Whether answers are canned.
@@ -227,11 +214,6 @@ impl App {
     /// The stage now and whenever it changes.
     pub fn stage(&self) -> watch::Receiver<Stage> {
         self.0.stage.subscribe()
-    }
-
-    /// False once a model's worker has ended outside a shutdown: only a restart helps then.
-    pub fn is_healthy(&self) -> bool {
-        self.models().iter().all(Engine::is_healthy)
     }
 
     /// What one request may bring.
@@ -277,11 +259,6 @@ impl App {
     /// Requests that are let in and not answered yet.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.len()
-    }
-
-    /// Ends the models' workers; blocks until their queues are empty.
-    pub fn close_models(&self) {
-        self.models().iter().for_each(Engine::close);
     }
 
     /// Scores documents with the model that the request names.
@@ -384,28 +361,6 @@ impl App {
     fn rates(&self) -> MutexGuard<'_, RateLimiter> {
         // A panic while the lock is held leaves an account half-charged at worst.
         self.0.rates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The loaded models, the default first.
-    pub(crate) fn models(&self) -> &[Engine] {
-        self.0.models.get().map_or(&[], Vec::as_slice)
-    }
-
-    fn model(&self, name: Option<&str>) -> Result<&Engine, Error> {
-        let models = self.models();
-        let Some(name) = name else {
-            return models.first().ok_or(Error::Loading);
-        };
-        let alias = self.0.aliases.iter().find(|alias| alias.name == name);
-        let target = alias.map_or(name, |alias| &alias.model);
-        models.iter().find(|engine| engine.spec().name == target).ok_or_else(|| {
-            let names = models.iter().map(|engine| engine.spec().name.to_string());
-            let aliases = self.0.aliases.iter().map(|alias| alias.name.clone());
-            Error::ModelNotFound {
-                name: name.to_owned(),
-                available: names.chain(aliases).collect(),
-            }
-        })
     }
 }
 

@@ -11,16 +11,20 @@
 //! last version that is indexed, as a whole, until the next one is.
 
 mod document;
+pub mod embedded;
 pub mod filter;
+pub mod ingest;
 mod metadata;
+pub mod passages;
 
 use crate::error::Error;
 use async_trait::async_trait;
 pub use document::{
-    CollectionName, Content, Document, DocumentPath, DocumentStatus, DocumentText, NewDocument,
-    Pages,
+    CollectionName, Content, Document, DocumentPath, DocumentStatus, DocumentText, Event,
+    NewDocument, Pages,
 };
 use filter::Filter;
+pub(crate) use metadata::is_attribute;
 pub use metadata::{Metadata, MetadataValue};
 use std::ops::Range;
 use std::sync::Arc;
@@ -102,7 +106,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn search(&self, collection: &CollectionName, search: Search) -> Result<Vec<Hit>, Error>;
 
     /// Indexed documents that a filter keeps, by path, those after `after`; with their texts if
-    /// `with_text`.
+    /// `with_text`, and then at least one, further ones up to some megabytes of text. None: that was all.
     async fn matching(
         &self,
         collection: &CollectionName,

@@ -2,6 +2,7 @@
 //!
 //! A flag's documentation is `--help` and the manual; every flag is an environment variable too.
 
+mod collections;
 mod effective;
 mod limits;
 mod mock;
@@ -22,6 +23,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use collections::{CollectionsArgs, CollectionsConfig, CollectionsStore};
 pub use effective::effective;
 pub use mock::MockArgs;
 pub use traces::{TraceProtocol, Traces};
@@ -238,6 +240,10 @@ pub struct ServeArgs {
     #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
     pub limits: LimitsArgs,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the heading of --help")]
+    pub collections: CollectionsArgs,
+
     /// Logs on standard error as `text`, or as `json` with one object a line; `RUST_LOG` filters
     /// them
     #[arg(long, env = "RERANKER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
@@ -272,6 +278,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// What each key may ask for in a minute.
     pub rates: Rates,
+    /// None: collections are off.
+    pub collections: Option<CollectionsConfig>,
     /// Time to finish requests after the signal.
     pub shutdown_grace: Duration,
 }
@@ -316,7 +324,9 @@ impl TryFrom<ServeArgs> for Config {
         let limits = args.limits.request();
         let rates = args.limits.rates(limits)?;
         let edge = args.security.edge(args.limits.connections(limits)?)?;
+        let collections = args.collections.config(mock)?;
         Ok(Self {
+            collections,
             edge,
             limits,
             rates,
@@ -389,6 +399,12 @@ mod tests {
                 "--mock --api-keys-file k",
                 "--mock takes any key: leave out --api-keys-file k or --mock",
             ),
+            ("--mock --data-dir d", "--mock keeps no collections: leave out --data-dir d"),
+            ("--collections embedded", "--collections embedded needs a --data-dir"),
+            ("--language klingon", "`klingon` is not one of none, arabic"),
+            ("--candidates 0", "1..=10000"),
+            ("--ingest-workers 65", "1..=64"),
+            ("--public-url here", "`here` is not https://HOST"),
             ("--max-batch-tokens 0", "`0` is not a number from 1 to 32768"),
             ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
             ("--device gpu", "`gpu` is not one of auto, cpu"),
@@ -397,6 +413,11 @@ mod tests {
                 "--max-inflight-bytes 1000",
                 "--max-inflight-bytes 1000 is below --max-body-bytes 16777216",
             ),
+            (
+                "--max-inflight-bytes 16777216 --max-document-bytes 16777217",
+                "--max-inflight-bytes 16777216 is below --max-document-bytes 16777217",
+            ),
+            ("--max-document-bytes 2000000000", "1..=1073741824"),
             ("--fast-bytes-per-minute 100", "--fast-bytes-per-minute 100 is below 150"),
             ("--max-header-bytes 100", "8192"),
             ("--header-timeout-seconds 0", "--header-timeout-seconds"),

@@ -14,6 +14,12 @@ pub enum Error {
     /// Fields that are missing, of the wrong type or out of range: all of them at once.
     #[error("{}", Violations(.0))]
     InvalidRequest(Vec<Violation>),
+    /// A parameter of the query string is missing.
+    #[error("query.{name}: Field required")]
+    MissingParameter {
+        /// Which.
+        name: &'static str,
+    },
     /// Query and documents together are longer than a request may be.
     #[error(
         "query and documents count {total_bytes} bytes (per document: 150 + query + document); \
@@ -83,7 +89,7 @@ pub enum Error {
         timeout: Duration,
     },
     /// The raw request is longer than the server reads.
-    #[error("the request is over {limit_bytes} bytes; send fewer documents a call")]
+    #[error("the request is over {limit_bytes} bytes; send less in one call")]
     BodyTooLarge {
         /// The most that is accepted.
         limit_bytes: usize,
@@ -207,7 +213,7 @@ impl Error {
     /// The row of the table this error belongs to.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::InvalidRequest(_) | Self::MissingParameter { .. } => ErrorCode::InvalidRequest,
             Self::InputTooLarge { .. }
             | Self::TooManyDocuments { .. }
             | Self::OverQuota { .. }
@@ -411,14 +417,28 @@ pub struct Violation {
 pub enum Location {
     /// A field of an object.
     Field(&'static str),
+    /// A name in an object that the client chose, or its start.
+    Key(String),
     /// An item of a list; for text that is no JSON, the position in characters.
     Index(usize),
+}
+
+impl Location {
+    /// Of a name of any length: an answer must not be much longer than its request.
+    pub(crate) fn key(name: &str) -> Self {
+        const MOST: usize = 64;
+        match name.char_indices().nth(MOST) {
+            None => Self::Key(name.to_owned()),
+            Some((end, _)) => Self::Key(format!("{}…", &name[..end])),
+        }
+    }
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field(name) => f.write_str(name),
+            Self::Key(name) => f.write_str(name),
             Self::Index(index) => write!(f, "{index}"),
         }
     }

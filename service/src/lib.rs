@@ -4,6 +4,9 @@
 //! ```text
 //! main ──> cli ──> config, telemetry, app, server          cli/bench: a client of both protocols
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
+//!                    ├─> queries ─> rerank, collection
+//!                    ├─> collection (Store) ─> embedded;  ingest ─> parse
+//!                    ├─> downloads: links that are their own permission
 //!                    └─> auth, rate_limit: who calls, how much they may
 //! app ──> mock: canned scores instead of a model (`--mock`)
 //! error: a leaf, open to all.   config: main, cli, telemetry only.
@@ -16,6 +19,8 @@
 //!               reqwest                        cli/bench/http
 //!               opentelemetry                  telemetry
 //!               prometheus_client              metrics
+//!               rusqlite, tantivy              collection/embedded
+//!               readers of PDF, DOCX, HTML     parse
 //! ```
 //!
 //! Invariants
@@ -25,6 +30,8 @@
 //! - A request passes the gate ([`app::App::admit`]) whole or not at all; draining waits for those
 //!   that have passed it.
 //! - Texts become tokens on the blocking pool, never on an async thread.
+//! - `SQLite` is the truth of the embedded store; its search indexes may vanish and nothing is lost.
+//! - Ranges are characters on the wire and bytes in an index.
 //! - Every task and thread has an owner that joins it; if a model's worker ends, the process ends.
 
 mod api;
@@ -33,6 +40,7 @@ pub mod auth;
 pub mod cli;
 pub mod collection;
 pub mod config;
+pub mod downloads;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;

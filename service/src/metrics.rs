@@ -5,13 +5,16 @@
 //! process's are read when somebody scrapes. Labels are bounded: routes are those that exist,
 //! models those that are loaded, everything else is [`UNKNOWN`].
 
+mod collections;
 mod engine;
 mod exchange;
 mod labels;
 mod load;
 mod process;
 
+use crate::collection::Unit as SearchUnit;
 use crate::rerank::Latency;
+use collections::Collections;
 use labels::{
     ClassLabels, DurationLabels, ModelLabel, ProtocolLabel, ReasonLabels, RequestLabels,
     StateLabels,
@@ -28,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use collections::CollectionFigures;
 pub(crate) use engine::ModelFigures;
 pub(crate) use exchange::{Exchange, Outcome, carried, note_class, note_error, note_model};
 pub(crate) use load::{Load, ModelLoad};
@@ -104,6 +108,8 @@ pub struct Metrics {
     resident_memory: Count,
     cpu: Seconds,
     start_time: Real,
+    /// Zero or missing while collections are off.
+    collections: Collections,
     /// Samples of the engines' busy time, for [`Load`].
     busy_window: Mutex<load::BusyWindow>,
 }
@@ -120,6 +126,7 @@ impl Metrics {
     #[expect(clippy::too_many_lines, reason = "a table: one row a metric")]
     fn declare() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let mut r = Registry::with_prefix("reranker");
         let metrics = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -146,9 +153,9 @@ impl Metrics {
             resident_memory: Gauge::default(),
             cpu: Counter::default(),
             start_time: Gauge::default(),
+            collections: Collections::declare(&mut r),
             busy_window: Mutex::default(),
         };
-        let mut r = Registry::with_prefix("reranker");
         let build =
             [("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
         r.register("build", "The running build", Info::new(build.to_vec()));
@@ -280,7 +287,12 @@ impl Metrics {
         self.inference.get_or_create(&labels).observe(work.inference.as_secs_f64());
     }
 
-    /// All metrics as OpenMetrics text, with what `engines` say now, each of `models` in `state` and the
+    /// Counts a search for words.
+    pub(crate) fn searched(&self, unit: SearchUnit, took: Duration) {
+        self.collections.searched(unit, took);
+    }
+
+    /// All metrics as OpenMetrics text, with what `engines` and `collections` say now, each of `models` in `state` and the
     /// open `connections` by protocol.
     pub(crate) fn encode(
         &self,
@@ -288,7 +300,11 @@ impl Metrics {
         models: &[String],
         state: &'static str,
         connections: &[(&'static str, u64)],
+        collections: Option<&CollectionFigures>,
     ) -> Result<String, fmt::Error> {
+        if let Some(figures) = collections {
+            self.collections.set(figures);
+        }
         for &(protocol, open) in connections {
             self.connections.get_or_create(&ProtocolLabel { protocol }).set(open);
         }

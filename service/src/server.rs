@@ -17,7 +17,7 @@ mod tls;
 mod wire;
 
 use crate::api::guard::{CurrentKeys, Guard};
-use crate::api::http::{self, Lingering};
+use crate::api::http::{self, Lingering, Scheme};
 use crate::app::App;
 use crate::auth::Keys;
 use connections::Listener;
@@ -206,11 +206,12 @@ impl Server {
             tls: tls.clone(),
             connections: connections.clone(),
         };
+        let scheme = Scheme(if tls.is_some() { "https" } else { "http" });
         let ConnectionLimits { body_timeout, inflight_bytes, .. } = limits;
-        let guard = Guard::new(keys, app.limits().body_bytes, body_timeout, inflight_bytes);
+        let guard = Guard::new(keys, app.limits(), body_timeout, inflight_bytes);
         let router = grpc::router(app.clone(), guard.clone(), close.clone(), &mut background).await;
         listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, close.clone()));
-        let router = http::router(app.clone(), guard, lingering.clone(), &cors);
+        let router = http::router(app.clone(), guard, lingering.clone(), &cors, scheme);
         listeners.spawn(listener(http, Protocol::Http).serve(router, close.clone()));
         let router = admin::router(app.clone(), connections.clone());
         background.spawn(listener(admin, Protocol::Admin).serve(router, close.child_token()));

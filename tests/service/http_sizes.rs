@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const PATH: &str = "/v1/models/rerank";
 const LIMIT: usize = 16 * 1024 * 1024;
-const TEXT: &str = "the request is over 16777216 bytes; send fewer documents a call";
+const TEXT: &str = "the request is over 16777216 bytes; send less in one call";
 
 async fn server() -> Result<Running> {
     Running::start(vec![random("m", 1).await?], &[]).await

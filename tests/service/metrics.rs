@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use reranker_proto::v1::{LatencyMode, RerankRequest};
 use reranker_tests::scrape::Scrape;
-use reranker_tests::server::{Running, random};
+use reranker_tests::server::{Running, Settings, random};
 use reranker_tests::until;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -253,7 +253,10 @@ fn used(expression: &str) -> Vec<(String, BTreeSet<String>)> {
 /// A panel without data looks like a service without trouble.
 #[tokio::test]
 async fn every_panel_of_the_dashboard_has_its_metrics() -> Result<()> {
-    let server = Running::start(Vec::new(), &[]).await?;
+    let folder = tempfile::tempdir()?;
+    let data_dir = Some(folder.path().to_owned());
+    let server =
+        Running::start_with(Vec::new(), Settings { data_dir, ..Settings::default() }).await?;
     let good = json!({"query": "q", "documents": ["a"]});
     assert_eq!(server.post(HTTP, &good).await?.status, 503);
     server.app.serve_models(vec![random("m", 1).await?]);
@@ -293,6 +296,69 @@ async fn every_panel_of_the_dashboard_has_its_metrics() -> Result<()> {
         }
     }
     assert!(expressions >= 20 && shown.len() >= 20, "{expressions} expressions, {shown:?}");
+    Ok(())
+}
+
+/// A user is woken for documents that nobody can find, or is not.
+#[tokio::test]
+async fn documents_and_searches_are_counted() -> Result<()> {
+    let off = Running::start(Vec::new(), &[]).await?;
+    assert!(!Scrape::of(&off).await?.names().contains("reranker_collection_documents"));
+    let folder = tempfile::tempdir()?;
+    let data_dir = Some(folder.path().to_owned());
+    let settings = Settings { data_dir, ..Settings::default() };
+    let server = Running::start_with(vec![random("m", 1).await?], settings).await?;
+    let post = async |path: &str, body: Value| -> Result<()> {
+        let answer = server.post(path, &body).await?;
+        assert!(answer.status < 300, "{}", answer.body);
+        Ok(())
+    };
+    post("/collections/add-collection", json!({"collection_name": "c"})).await?;
+    for (path, content) in [
+        ("a", json!({"type": "text", "text": "otter"})),
+        ("b", json!({"type": "text-pages", "pages": ["one", "two"]})),
+        ("c.csv", json!({"type": "auto", "base64_data": "eCx5CjEsMgo="})),
+        ("d.bin", json!({"type": "auto", "base64_data": "AP8B"})),
+    ] {
+        let body = json!({"collection_name": "c", "path": path, "content": content});
+        post("/documents/add-document", body).await?;
+    }
+    let query = json!({"collection_name": "c", "query": "otter", "k": 1});
+    post("/queries/top-snippets", query.clone()).await?;
+    post("/queries/top-snippets", query.clone()).await?;
+    post("/queries/top-pages", query).await?;
+    until("all is counted", async || {
+        let scrape = Scrape::of(&server).await.unwrap_or_default();
+        let documents = |status| scrape.sum("reranker_collection_documents", &[("status", status)]);
+        documents("indexed") + documents("failed") > 3.5
+    })
+    .await;
+    let scrape = Scrape::of(&server).await?;
+    let of = |values: &[(&[&str], f64)]| -> BTreeMap<Vec<String>, f64> {
+        let named = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect();
+        values.iter().map(|(labels, value)| (named(labels), *value)).collect()
+    };
+    let documents = scrape.by("reranker_collection_documents", &["status"]);
+    let expected: [(&[&str], f64); 4] =
+        [(&["parsing"], 0.0), (&["indexing"], 0.0), (&["indexed"], 3.0), (&["failed"], 1.0)];
+    assert_eq!(documents, of(&expected));
+    let ingested = scrape.by("reranker_ingest_documents_total", &["step", "outcome"]);
+    let expected: [(&[&str], f64); 4] = [
+        (&["parse", "ok"], 1.0),
+        (&["parse", "failed"], 1.0),
+        (&["index", "ok"], 3.0),
+        (&["index", "failed"], 0.0),
+    ];
+    assert_eq!(ingested, of(&expected));
+    let searches = scrape.by("reranker_search_seconds_count", &["unit"]);
+    let expected: [(&[&str], f64); 3] =
+        [(&["snippet"], 2.0), (&["page"], 1.0), (&["document"], 0.0)];
+    assert_eq!(searches, of(&expected));
+    // "otter", "one\ntwo" and "x: 1\ny: 2".
+    assert_close(scrape.sum("reranker_collection_indexed_bytes", &[]), 21.0);
+    assert_close(scrape.sum("reranker_ingest_bytes_total", &[]), 21.0);
+    // A long one and a short one a document, a further short one for the second page.
+    assert_close(scrape.sum("reranker_ingest_passages_total", &[]), 7.0);
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! SIGTERM: what is being answered is answered, what is new is refused, the process ends.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use reranker_proto::v1::RerankRequest;
 use reranker_tests::checkpoint::Checkpoint;
-use reranker_tests::process::Process;
+use reranker_tests::process::{Process, run, stderr};
 use reranker_tests::raw::Connection;
 use reranker_tests::server::{Running, random};
 use reranker_tests::{LIMIT, until};
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -144,4 +144,48 @@ async fn a_watch_of_the_health_does_not_hold_the_end() -> Result<()> {
     server.stop.cancel();
     while watch.message().await?.is_some() {}
     server.ended().await
+}
+
+/// A rollout would lose documents, or leave the next server with another's folder.
+#[test]
+fn documents_are_there_after_a_restart() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path().to_str().context("a path")?;
+    let checkpoint = Checkpoint::least(1);
+    let model = checkpoint.model("m");
+    let flags = ["--model", &model, "--data-dir", folder];
+    let post = |process: &Process, path: &str, body: serde_json::Value| -> Result<_> {
+        let answer = Connection::open(&process.http)?.post_json(path, &[], &body.to_string())?;
+        ensure!(answer.status < 300, "{:?}", answer.json());
+        answer.json()
+    };
+    let process = Process::serve(&flags, &[])?.ready()?;
+    post(&process, "/v1/collections/add-collection", json!({"collection_name": "c"}))?;
+    for number in 0..20 {
+        let content = json!({"type": "text", "text": "otter ".repeat(10_000)});
+        let path = number.to_string();
+        let document = json!({"collection_name": "c", "path": path, "content": content});
+        post(&process, "/v1/documents/add-document", document)?;
+    }
+    let other = run(["serve", "--model", &model, "--data-dir", folder]);
+    let errors = stderr(&other);
+    ensure!(other.status.code() == Some(1) && errors.contains(folder), "{errors}");
+    process.terminate()?;
+    let (status, log) = process.end()?;
+    ensure!(status.success(), "{status} {log:?}");
+
+    let process = Process::serve(&flags, &[])?.ready()?;
+    let start = Instant::now();
+    loop {
+        let counts = post(&process, "/v1/status/get-status", json!({}))?;
+        ensure!(counts["num_documents"] == 20 && start.elapsed() < LIMIT, "{counts}");
+        if counts["num_indexed_documents"] == 20 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let query = json!({"collection_name": "c", "query": "otter", "k": 30});
+    let found = post(&process, "/v1/queries/top-documents", query)?;
+    ensure!(found["results"].as_array().map(Vec::len) == Some(20), "{found}");
+    Ok(())
 }

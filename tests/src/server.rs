@@ -2,13 +2,20 @@
 
 use crate::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
-use reranker::app::{Alias, App, RequestLimits};
+use reranker::app::{Alias, App, Collections, RequestLimits};
+use reranker::collection::Store;
+use reranker::collection::embedded::{Embedded, Language};
+use reranker::collection::ingest::{Ingest, IngestOptions};
+use reranker::downloads::{Secret, UrlSigner};
+use reranker::parse::ParseLimits;
 use reranker::rate_limit::Rates;
 use reranker::server::{Addresses, Connections, Edge, ServeError, Server};
 use reranker_engine::{Cuts, Engine, EngineOptions, ModelSpec, Scores, Source};
 use reranker_proto::v1::reranker_client::RerankerClient;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +49,17 @@ pub async fn demo() -> Result<Engine> {
     Ok(engine.await??)
 }
 
+/// Opens the collections of a folder.
+async fn collections(folder: &Path) -> Result<Collections> {
+    let secret = Secret::open(folder)?;
+    let folder = folder.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Language::default()));
+    let store: Arc<dyn Store> = Arc::new(opened.await??);
+    let options = IngestOptions { workers: 1, limits: ParseLimits::default() };
+    let ingest = Ingest::start(&store, options);
+    Ok(Collections { store, ingest, urls: UrlSigner::new(&secret, None), candidates: 100 })
+}
+
 /// Scores documents without a server.
 pub async fn scores(engine: &Engine, query: &str, documents: &[&str]) -> Result<Scores> {
     Ok(engine.submit(engine.encode(query, documents, Cuts::default()))?.await?)
@@ -58,6 +76,8 @@ pub struct Settings {
     pub limits: RequestLimits,
     /// Quotas of a key.
     pub rates: Rates,
+    /// Where collections are kept; none: they are off.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A running server; aborted when dropped.
@@ -98,7 +118,7 @@ impl Running {
 
     /// Starts a server with these models and settings.
     pub async fn start_with(models: Vec<Engine>, settings: Settings) -> Result<Self> {
-        let Settings { aliases, edge, limits, rates } = settings;
+        let Settings { aliases, edge, limits, rates, data_dir } = settings;
         let aliases = aliases
             .iter()
             .map(|(name, model)| Alias { name: (*name).to_owned(), model: (*model).to_owned() })
@@ -108,6 +128,9 @@ impl Running {
         let addresses = server.addresses();
         let connections = server.connections();
         let app = App::limited(aliases, limits, rates);
+        if let Some(folder) = data_dir {
+            app.serve_collections(collections(&folder).await?);
+        }
         if !models.is_empty() {
             app.serve_models(models);
         }

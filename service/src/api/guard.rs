@@ -4,6 +4,7 @@
 mod budget;
 mod untaken;
 
+use crate::app::RequestLimits;
 use crate::auth::{Keys, Principal};
 use crate::error::Error;
 use budget::Budget;
@@ -30,6 +31,7 @@ pub(crate) struct Guard {
     keys: CurrentKeys,
     budget: Arc<Budget>,
     body_bytes: usize,
+    document_bytes: usize,
     body_timeout: Duration,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Guard {
 pub(crate) enum Kind {
     /// A request: has the bounds of one, and a time for all of it.
     Whole,
+    /// A request that adds a document: as [`Whole`](Self::Whole) but for the length.
+    Document,
     /// A stream of pieces that are answered as they come: all together are bounded as one request is.
     /// Its reader knows when its client is late, which may be waiting for the answers.
     Stream,
@@ -47,27 +51,31 @@ pub(crate) enum Kind {
 }
 
 impl Guard {
-    /// A body may be `body_bytes` long and take `body_timeout`; all together hold `inflight_bytes`.
+    /// A body may be as long as `limits` say and take `body_timeout`; all together hold
+    /// `inflight_bytes`.
     pub(crate) fn new(
         keys: CurrentKeys,
-        body_bytes: usize,
+        limits: RequestLimits,
         body_timeout: Duration,
         inflight_bytes: usize,
     ) -> Self {
+        let RequestLimits { body_bytes, document_bytes, .. } = limits;
         let budget = Budget::new(inflight_bytes);
-        Self { keys, budget, body_bytes, body_timeout }
+        Self { keys, budget, body_bytes, document_bytes, body_timeout }
     }
 
     /// One that refuses nobody.
     #[cfg(test)]
     pub(crate) fn open() -> Self {
-        Self::new(None, usize::MAX, Duration::from_hours(1), usize::MAX)
+        let limits = RequestLimits { body_bytes: usize::MAX, ..RequestLimits::default() };
+        Self::new(None, limits, Duration::from_hours(1), usize::MAX)
     }
 
     /// Most bytes of a body of this kind.
     pub(crate) fn limit(&self, kind: Kind) -> usize {
         match kind {
             Kind::Whole | Kind::Stream => self.body_bytes,
+            Kind::Document => self.document_bytes,
             Kind::Aside(bytes) => bytes,
         }
     }
@@ -219,7 +227,8 @@ mod tests {
     /// A client that waits for the scores of what it has sent looks silent, and would be cut off.
     #[tokio::test]
     async fn a_stream_may_be_silent_for_longer_than_a_body() {
-        let guard = Guard::new(None, 100, Duration::from_millis(1), 100);
+        let limits = RequestLimits { body_bytes: 100, ..RequestLimits::default() };
+        let guard = Guard::new(None, limits, Duration::from_millis(1), 100);
         let silent = || StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Error>>());
         let meter = |kind| guard.meter(Box::pin(silent()), kind, 0, |error| error).0;
         let (mut stream, mut whole) = (meter(Kind::Stream), meter(Kind::Whole));

@@ -4,16 +4,25 @@
 //! panic becomes a 500. The routes by resource are in the modules below.
 
 mod body;
+mod call;
+mod collections;
 mod compat;
 mod cors;
+mod documents;
+mod downloads;
 pub(crate) mod fuzzing;
 mod linger;
+mod metadata;
 mod mock;
 mod models;
+mod openapi;
+mod queries;
+mod status;
 
 use crate::api::guard::{Guard, Kind, Untaken};
 use crate::api::{admitted, catch_panic, principal};
 use crate::app::{Admission, App};
+use crate::auth::Principal;
 use crate::error::{Error, ErrorCode, Location, Violation};
 use crate::metrics::{Exchange, Outcome, Protocol};
 use crate::telemetry::{self, REQUEST_ID};
@@ -23,7 +32,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTIC
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{BoxError, Router};
+use axum::{BoxError, Extension, Router};
 use linger::Linger;
 use serde::Serialize;
 use serde_json::json;
@@ -38,12 +47,40 @@ pub(crate) use linger::Lingering;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// How a client reaches the server: `http` or `https`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scheme(pub(crate) &'static str);
+
 /// The public API behind its guard. Bodies that nobody reads are read to their end by tasks of
 /// `lingering`; `cors` are the origins whose pages may call.
-pub(crate) fn router(app: App, guard: Guard, lingering: Lingering, cors: &[Origin]) -> Router {
-    let own = if app.is_mock() { mock::routes() } else { models::routes() };
-    let routes = versioned(own).merge(compat::routes());
-    enveloped(routes, app.clone(), guard, lingering, cors).with_state(app)
+pub(crate) fn router(
+    app: App,
+    guard: Guard,
+    lingering: Lingering,
+    cors: &[Origin],
+    scheme: Scheme,
+) -> Router {
+    let (own, open) = if app.is_mock() {
+        (mock::routes(), mock::downloads())
+    } else {
+        let own = models::routes()
+            .merge(collections::routes())
+            .merge(documents::routes())
+            .merge(queries::routes())
+            .merge(status::routes());
+        (own, downloads::routes())
+    };
+    let keyed = versioned(own).merge(compat::routes());
+    let open = versioned(open.merge(openapi::routes()));
+    let routes = behind(guard, keyed, open);
+    enveloped(routes, app.clone(), lingering, cors).layer(Extension(scheme)).with_state(app)
+}
+
+/// Routes that need a key, and routes that need none, with the bounds of bodies and answers. Routes
+/// only: a wrong route or method is told so with any key and none.
+fn behind(guard: Guard, keyed: Router<App>, open: Router<App>) -> Router<App> {
+    let keyed = keyed.route_layer(middleware::from_fn_with_state(guard.clone(), guarded));
+    keyed.merge(open.route_layer(middleware::from_fn_with_state(guard, bounded)))
 }
 
 /// Every route with and without `/v1`.
@@ -52,16 +89,8 @@ fn versioned(routes: Router<App>) -> Router<App> {
 }
 
 /// The routes in what every answer has, and what no route answers.
-fn enveloped(
-    routes: Router<App>,
-    app: App,
-    guard: Guard,
-    lingering: Lingering,
-    cors: &[Origin],
-) -> Router<App> {
+fn enveloped(routes: Router<App>, app: App, lingering: Lingering, cors: &[Origin]) -> Router<App> {
     routes
-        // The fallbacks stay outside: a wrong route or method is told so with any key and none.
-        .route_layer(middleware::from_fn_with_state(guard, guarded))
         .fallback(|uri: Uri| async move { Error::RouteNotFound { path: uri.path().to_owned() } })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             Error::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned() }
@@ -78,11 +107,24 @@ async fn guarded(
 ) -> Result<Response, Error> {
     let principal = guard.principal(request.headers())?;
     admitted(principal, request.extensions_mut());
+    Ok(metered(&guard, request, next).await)
+}
+
+/// As [`guarded`], for callers without a key as well.
+async fn bounded(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    admitted(Principal::anonymous(), request.extensions_mut());
+    metered(&guard, request, next).await
+}
+
+async fn metered(guard: &Guard, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let adds = route.is_some_and(|route| route.ends_with("/documents/add-document"));
+    let kind = if adds { Kind::Document } else { Kind::Whole };
     let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
     let (parts, body) = request.into_parts();
-    let (body, held) = guard.meter(body, Kind::Whole, 0, BoxError::from);
+    let (body, held) = guard.meter(body, kind, 0, BoxError::from);
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
-    Ok(response.map(|body| Body::new(held.through(body, &untaken))))
+    response.map(|body| Body::new(held.through(body, &untaken)))
 }
 
 /// Lets a request in that the guard has let in.
@@ -164,6 +206,14 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
+/// What the hosted API says where there is nothing to say.
+#[derive(Serialize)]
+struct DefaultBody {
+    message: &'static str,
+}
+
+const SUCCESS: DefaultBody = DefaultBody { message: "Success!" };
+
 /// A body of JSON.
 fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
@@ -192,6 +242,11 @@ fn error_response(error: Error, extend: impl FnOnce(&mut serde_json::Value)) -> 
             let detail: Vec<_> = violations.iter().map(violation_json).collect();
             json!({"detail": detail, "message": message})
         }
+        Error::MissingParameter { name } => {
+            let detail =
+                json!({"type": "missing", "loc": ["query", name], "msg": "Field required"});
+            json!({"detail": [detail], "message": message})
+        }
         _ => json!({"detail": message, "message": message}),
     };
     extend(&mut body);
@@ -214,6 +269,7 @@ fn violation_json(violation: &Violation) -> serde_json::Value {
     let mut loc = vec![json!("body")];
     loc.extend(violation.location.iter().map(|step| match step {
         Location::Field(name) => json!(name),
+        Location::Key(name) => json!(name),
         Location::Index(index) => json!(index),
     }));
     json!({"type": violation.kind, "loc": loc, "msg": violation.message})

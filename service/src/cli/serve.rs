@@ -1,12 +1,17 @@
 //! `reranker serve`
 
 use super::{Failure, load_model};
-use crate::app::App;
-use crate::config::{Config, ModelChoice, ServeArgs, Traces};
+use crate::app::{App, Collections};
+use crate::collection::Store;
+use crate::collection::embedded::Embedded;
+use crate::collection::ingest::Ingest;
+use crate::config::{CollectionsConfig, Config, ModelChoice, ServeArgs, Traces};
+use crate::downloads::{Secret, UrlSigner};
 use crate::server::{ServeError, Server};
 use crate::telemetry;
 use reranker_engine::{Engine, EngineOptions};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -45,8 +50,18 @@ pub(super) fn run(args: ServeArgs, flags: &serde_json::Value) -> Result<(), Fail
 const FLUSH: Duration = Duration::from_secs(5);
 
 async fn serve(config: Config, told: String, signals: &mut Signals) -> Result<(), Failure> {
-    let Config { mock, models, aliases, options, listen, edge, limits, rates, shutdown_grace } =
-        config;
+    let Config {
+        mock,
+        models,
+        aliases,
+        options,
+        listen,
+        edge,
+        limits,
+        rates,
+        collections,
+        shutdown_grace,
+    } = config;
     let server = Server::bind(listen, edge).await;
     let server = server.map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.addresses();
@@ -56,40 +71,75 @@ async fn serve(config: Config, told: String, signals: &mut Signals) -> Result<()
     let app = if mock { App::mock(limits) } else { App::limited(aliases, limits, rates) };
     app.set_configuration(told);
     app.announce_models(models.iter().map(|model| model.spec.name.to_string()).collect());
-    let stop = CancellationToken::new();
-    let mut serving = tokio::spawn(server.run(app.clone(), stop.clone(), shutdown_grace));
-    let loaded = tokio::select! {
-        loaded = load_models(models, options) => Some(loaded),
-        () = signals.next() => None,
-        ended = &mut serving => return finished(ended),
-    };
-    match loaded {
-        Some(Ok(engines)) => {
-            if mock {
-                tracing::warn!("--mock: answers are canned");
-            } else {
-                app.serve_models(engines);
+    let run = Run { app: app.clone(), server, models, options, collections, shutdown_grace };
+    let served = run.until_stopped(signals).await;
+    close_collections(&app, signals, shutdown_grace).await;
+    served
+}
+
+/// A server that is about to run.
+struct Run {
+    app: App,
+    server: Server,
+    models: Vec<ModelChoice>,
+    options: EngineOptions,
+    collections: Option<CollectionsConfig>,
+    shutdown_grace: Duration,
+}
+
+impl Run {
+    /// Loads, serves and drains.
+    async fn until_stopped(self, signals: &mut Signals) -> Result<(), Failure> {
+        let Self { app, server, models, options, collections, shutdown_grace } = self;
+        let stop = CancellationToken::new();
+        let mut serving = tokio::spawn(server.run(app.clone(), stop.clone(), shutdown_grace));
+        let loaded = tokio::select! {
+            loaded = load(&app, models, options, collections) => Some(loaded),
+            () = signals.next() => None,
+            ended = &mut serving => return finished(ended),
+        };
+        match loaded {
+            Some(Ok(engines)) => {
+                if app.is_mock() {
+                    tracing::warn!("--mock: answers are canned");
+                } else {
+                    app.serve_models(engines);
+                }
+                tracing::info!("ready");
+                tokio::select! {
+                    () = signals.next() => {}
+                    ended = &mut serving => return finished(ended),
+                }
             }
-            tracing::info!("ready");
-            tokio::select! {
-                () = signals.next() => {}
-                ended = &mut serving => return finished(ended),
+            Some(Err(error)) => {
+                stop.cancel();
+                // The reason to report is the load's.
+                let _ = serving.await;
+                return Err(Failure::Failed(error));
             }
+            None => {}
         }
-        Some(Err(error)) => {
-            stop.cancel();
-            // The reason to report is the load's.
-            let _ = serving.await;
-            return Err(Failure::Failed(error));
+        stop.cancel();
+        tokio::select! {
+            ended = &mut serving => finished(ended),
+            () = signals.next() => Err(Failure::Failed(format!(
+                "second signal: stopped with {} requests unanswered", app.in_flight()
+            ))),
         }
-        None => {}
     }
-    stop.cancel();
+}
+
+/// Ends what works on collections, in what is left of the grace. What is cut off is done again by the next
+/// process: all that was acknowledged is on disk.
+async fn close_collections(app: &App, signals: &mut Signals, grace: Duration) {
+    let left = signals.left_of(grace);
     tokio::select! {
-        ended = &mut serving => finished(ended),
-        () = signals.next() => Err(Failure::Failed(format!(
-            "second signal: stopped with {} requests unanswered", app.in_flight()
-        ))),
+        closed = tokio::time::timeout(left, app.close_collections()) => {
+            if closed.is_err() {
+                tracing::warn!("documents that are being parsed or indexed wait for the next start");
+            }
+        }
+        () = signals.next() => {}
     }
 }
 
@@ -98,6 +148,39 @@ fn finished(ended: Result<Result<(), ServeError>, JoinError>) -> Result<(), Fail
         Ok(served) => served.map_err(|error| Failure::Failed(error.to_string())),
         Err(error) => Err(Failure::Failed(format!("the server broke: {error}"))),
     }
+}
+
+/// Loads the models while collections are opened; whatever fails first ends both.
+async fn load(
+    app: &App,
+    models: Vec<ModelChoice>,
+    options: EngineOptions,
+    collections: Option<CollectionsConfig>,
+) -> Result<Vec<Engine>, String> {
+    let open = async {
+        if let Some(config) = collections {
+            app.serve_collections(open_collections(config).await?);
+        }
+        Ok(())
+    };
+    let (engines, ()) = tokio::try_join!(load_models(models, options), open)?;
+    Ok(engines)
+}
+
+async fn open_collections(config: CollectionsConfig) -> Result<Collections, String> {
+    let CollectionsConfig { folder, language, candidates, ingest, public_url } = config;
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Embedded::open(&folder, language).map_err(|error| error.to_string())?;
+        let secret = Secret::open(&folder).map_err(|error| error.to_string())?;
+        tracing::info!(folder = %folder.display(), %language, "collections are open");
+        Ok::<_, String>((store, secret))
+    });
+    let (store, secret) =
+        opened.await.unwrap_or_else(|error| Err(format!("opening collections: {error}")))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let ingest = Ingest::start(&store, ingest);
+    let urls = UrlSigner::new(&secret, public_url.as_deref());
+    Ok(Collections { store, ingest, urls, candidates })
 }
 
 /// Loads on a thread of its own: a download that nobody waits for any more must not hold the

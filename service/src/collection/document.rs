@@ -4,6 +4,7 @@ use super::Metadata;
 use crate::error::Error;
 use jiff::Timestamp;
 use std::fmt;
+use std::ops::Range;
 use uuid::Uuid;
 
 /// A collection's name: 1 to 1024 bytes of UTF-8 without NUL.
@@ -118,15 +119,11 @@ impl DocumentText {
 
     /// The text of one page; page 0 of text without pages is all of it.
     pub fn page(&self, index: u64) -> Option<&str> {
-        let ends = match &self.pages {
-            Pages::None => return (index == 0).then_some(&self.text),
-            Pages::Ordered(ends) | Pages::Unordered(ends) => ends,
-        };
-        let index = usize::try_from(index).ok()?;
-        let end = *ends.get(index)? as usize;
-        // The joiner lies between two pages.
-        let start = index.checked_sub(1).map_or(0, |before| ends[before] as usize + 1);
-        Some(&self.text[start..end])
+        if self.pages == Pages::None {
+            return (index == 0).then_some(&self.text);
+        }
+        let bytes = self.pages.bytes(u32::try_from(index).ok()?)?;
+        Some(&self.text[bytes.start as usize..bytes.end as usize])
     }
 }
 
@@ -137,6 +134,15 @@ impl Pages {
             Self::None => None,
             Self::Ordered(ends) | Self::Unordered(ends) => Some(ends.len() as u32),
         }
+    }
+
+    /// The bytes of one page; none if there is no such page, as in text without pages.
+    pub fn bytes(&self, index: u32) -> Option<Range<u32>> {
+        let (Self::Ordered(ends) | Self::Unordered(ends)) = self else { return None };
+        let end = *ends.get(index as usize)?;
+        // The joiner lies between two pages.
+        let start = index.checked_sub(1).map_or(0, |before| ends[before as usize] + 1);
+        Some(start..end)
     }
 }
 
@@ -190,6 +196,51 @@ impl DocumentStatus {
     }
 }
 
+/// What happens to a document on its way into the search index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Event {
+    ParseBegun,
+    Parsed,
+    ParseFailed,
+    IndexBegun,
+    Indexed,
+    IndexFailed,
+    MetadataReplaced,
+    ParseAgain,
+    IndexAgain,
+    /// The process that was at work has ended.
+    Restarted,
+}
+
+impl DocumentStatus {
+    /// The status after an event; none where the event cannot happen.
+    ///
+    /// Source: the hosted API's document, `update-document`.
+    pub const fn after(self, event: Event) -> Option<Self> {
+        Some(match (self, event) {
+            (Self::NotParsed, Event::ParseBegun) => Self::Parsing,
+            (Self::Parsing, Event::ParseFailed) => Self::ParsingFailed,
+            (Self::NotIndexed, Event::IndexBegun) => Self::Indexing,
+            (Self::Indexing, Event::Indexed) => Self::Indexed,
+            (Self::Indexing, Event::IndexFailed) => Self::IndexingFailed,
+            (Self::Parsing, Event::Parsed)
+            | (Self::Indexed, Event::MetadataReplaced)
+            | (Self::IndexingFailed, Event::IndexAgain)
+            | (Self::Indexing, Event::Restarted) => Self::NotIndexed,
+            (Self::ParsingFailed, Event::ParseAgain) | (Self::Parsing, Event::Restarted) => {
+                Self::NotParsed
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether its text is known.
+    pub const fn is_parsed(self) -> bool {
+        !matches!(self, Self::NotParsed | Self::Parsing | Self::ParsingFailed)
+    }
+}
+
 /// What a store tells of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
@@ -209,4 +260,37 @@ pub struct Document {
     pub num_pages: Option<u32>,
     /// Whether there are images of its pages.
     pub has_images: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document would be worked on twice, be stuck for ever, or be changed while it must not be.
+    #[test]
+    fn statuses_follow_the_hosted_api() {
+        use DocumentStatus::{
+            Indexed, Indexing, IndexingFailed, NotIndexed, NotParsed, Parsing, ParsingFailed,
+        };
+        let possible = [
+            (NotParsed, Event::ParseBegun, Parsing),
+            (Parsing, Event::Parsed, NotIndexed),
+            (Parsing, Event::ParseFailed, ParsingFailed),
+            (Parsing, Event::Restarted, NotParsed),
+            (ParsingFailed, Event::ParseAgain, NotParsed),
+            (NotIndexed, Event::IndexBegun, Indexing),
+            (Indexing, Event::Indexed, Indexed),
+            (Indexing, Event::IndexFailed, IndexingFailed),
+            (Indexing, Event::Restarted, NotIndexed),
+            (IndexingFailed, Event::IndexAgain, NotIndexed),
+            (Indexed, Event::MetadataReplaced, NotIndexed),
+        ];
+        let events: Vec<Event> = possible.iter().map(|(_, event, _)| *event).collect();
+        for from in DocumentStatus::ALL {
+            for &event in &events {
+                let known = possible.iter().find(|(at, on, _)| (*at, *on) == (from, event));
+                assert_eq!(from.after(event), known.map(|(_, _, to)| *to), "{from:?} {event:?}");
+            }
+        }
+    }
 }

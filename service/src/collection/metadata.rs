@@ -18,6 +18,9 @@ pub enum MetadataValue {
 }
 
 impl Metadata {
+    /// No attributes.
+    pub const EMPTY: Self = Self(BTreeMap::new());
+
     /// Metadata as compact JSON must be shorter than this.
     pub const MAX_BYTES: usize = 65_536;
 
@@ -82,7 +85,7 @@ impl Metadata {
 }
 
 /// Whether an attribute may be called so, `list:` left out.
-pub(super) fn is_attribute(name: &str) -> bool {
+pub(crate) fn is_attribute(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !name.is_empty() && name.bytes().all(allowed)
 }

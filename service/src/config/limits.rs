@@ -28,6 +28,12 @@ pub struct LimitsArgs {
           default_value_t = request().body_bytes)]
     pub max_body_bytes: usize,
 
+    /// The same for a request that adds a document to a collection; files are sent in base64, which
+    /// takes a third more than they have. Without it 67108864, or --max-inflight-bytes if that is less
+    #[arg(long, env = "RERANKER_MAX_DOCUMENT_BYTES", value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(1..=MAX_DOCUMENT_BYTES))]
+    pub max_document_bytes: Option<u32>,
+
     /// Most bytes of bodies that all requests hold together while they are read and answered, and of
     /// answers until they are sent; a request that does not fit is refused with 429 or
     /// `RESOURCE_EXHAUSTED`
@@ -87,6 +93,9 @@ pub struct LimitsArgs {
     pub slow_requests_per_minute: Option<NonZeroU64>,
 }
 
+/// Offsets in a text are 32 bits; a gibibyte leaves room for what JSON and base64 add.
+const MAX_DOCUMENT_BYTES: i64 = 1 << 30;
+
 fn request() -> RequestLimits {
     RequestLimits::default()
 }
@@ -106,6 +115,10 @@ impl LimitsArgs {
             bytes: self.max_request_bytes,
             documents: self.max_request_documents.map(NonZeroUsize::get),
             body_bytes: self.max_body_bytes,
+            document_bytes: match self.max_document_bytes {
+                Some(bytes) => bytes as usize,
+                None => request().document_bytes.min(self.max_inflight_bytes),
+            },
             patience: Duration::from_secs(self.body_timeout_seconds.get()),
         }
     }
@@ -115,12 +128,17 @@ impl LimitsArgs {
     /// # Errors
     /// Limits that contradict each other.
     pub(super) fn connections(&self, request: RequestLimits) -> Result<ConnectionLimits, String> {
-        if self.max_inflight_bytes < request.body_bytes {
-            return Err(format!(
-                "--max-inflight-bytes {} is below --max-body-bytes {}: the largest request would \
-                 never fit",
-                self.max_inflight_bytes, request.body_bytes
-            ));
+        for (flag, bytes) in [
+            ("--max-body-bytes", request.body_bytes),
+            ("--max-document-bytes", request.document_bytes),
+        ] {
+            if self.max_inflight_bytes < bytes {
+                return Err(format!(
+                    "--max-inflight-bytes {} is below {flag} {bytes}: the largest request would \
+                     never fit",
+                    self.max_inflight_bytes
+                ));
+            }
         }
         let age = self.max_connection_age_seconds;
         Ok(ConnectionLimits {

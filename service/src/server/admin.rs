@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub(super) fn router(app: App, connections: Connections) -> Router {
-    let metrics = get(async move |State(app): State<App>| metrics(&app, &connections));
+    let metrics = get(async move |State(app): State<App>| metrics(&app, &connections).await);
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -46,10 +46,10 @@ async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
 }
 
 /// All metrics, as OpenMetrics text.
-fn metrics(app: &App, connections: &Connections) -> Response {
+async fn metrics(app: &App, connections: &Connections) -> Response {
     let open = [("grpc", Protocol::Grpc), ("http", Protocol::Http), ("admin", Protocol::Admin)]
         .map(|(name, protocol)| (name, connections.open(protocol)));
-    match app.scrape(&open) {
+    match app.scrape(&open).await {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

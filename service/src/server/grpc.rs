@@ -2,6 +2,7 @@
 
 use super::Ended;
 use crate::api::admitted;
+use crate::api::grpc::collections::CollectionsApi;
 use crate::api::grpc::observe::Observe;
 use crate::api::grpc::reranker::RerankerApi;
 use crate::api::guard::{Guard, Kind, Untaken};
@@ -10,6 +11,7 @@ use crate::auth::Principal;
 use crate::error::Error;
 use bytes::Bytes;
 use http::{Request, Response};
+use reranker_proto::v1::collections_server::CollectionsServer;
 use reranker_proto::v1::reranker_server::RerankerServer;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -25,10 +27,13 @@ use tonic_health::server::HealthReporter;
 use tower::Service;
 
 /// What is reported on; the empty name is the server as a whole.
-const SERVICES: [&str; 2] = ["", RerankerServer::<RerankerApi>::NAME];
+const SERVICES: [&str; 3] =
+    ["", RerankerServer::<RerankerApi>::NAME, CollectionsServer::<CollectionsApi>::NAME];
 
 /// Streams documents in; all other calls of the API bring one message.
 const STREAM: &str = "/reranker.v1.Reranker/RerankStream";
+/// Brings a document, which may be longer than other messages.
+const ADD_DOCUMENT: &str = "/reranker.v1.Collections/AddDocument";
 
 /// The longest message of a service beside the API.
 const ASIDE_MESSAGE: usize = 4 * 1024;
@@ -61,7 +66,8 @@ pub(super) async fn router(
         // Probes have no key.
         .add_service(guarded(Access::Probe).around(health))
         .add_service(guarded(Access::Tool).around(reflection))
-        .add_service(guarded(Access::Api).around(RerankerApi::service(app)))
+        .add_service(guarded(Access::Api).around(RerankerApi::service(app.clone())))
+        .add_service(guarded(Access::Api).around(CollectionsApi::service(app)))
         .prepare()
         .into_axum_router()
         .layer(observe)
@@ -113,7 +119,7 @@ enum Access {
     Probe,
     /// Whoever looks at what there is.
     Tool,
-    /// Whoever has documents to score.
+    /// Whoever has documents to score, to keep or to find.
     Api,
 }
 
@@ -163,8 +169,11 @@ where
         let kind = match self.access {
             Access::Probe => Kind::Aside(ASIDE_MESSAGE),
             Access::Tool => Kind::Aside(ASIDE_CALL),
-            Access::Api if request.uri().path() == STREAM => Kind::Stream,
-            Access::Api => Kind::Whole,
+            Access::Api => match request.uri().path() {
+                STREAM => Kind::Stream,
+                ADD_DOCUMENT => Kind::Document,
+                _ => Kind::Whole,
+            },
         };
         let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
@@ -183,7 +192,9 @@ where
                 return Ok(Status::from(Error::BodyTooLarge { limit_bytes }).into_http());
             }
             Ok(match kind {
-                Kind::Whole => response.map(|body| Body::new(held.through(body, &untaken))),
+                Kind::Whole | Kind::Document => {
+                    response.map(|body| Body::new(held.through(body, &untaken)))
+                }
                 Kind::Stream | Kind::Aside(_) => response.map(Body::new),
             })
         })

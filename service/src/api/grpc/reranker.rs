@@ -1,10 +1,12 @@
 //! `reranker.v1.Reranker`.
 
+use super::call::admission;
+use super::{Gated, answer, gated, queries, unreadable};
+use crate::api::catch_panic;
 use crate::api::convert::{self, RerankFields};
 use crate::api::guard::Held;
-use crate::api::{catch_panic, principal};
 use crate::app::{Admission, App, RequestLimits};
-use crate::error::{Error, Violation};
+use crate::error::Error;
 use crate::metrics;
 use crate::rerank::StreamEvent;
 use futures::StreamExt;
@@ -12,16 +14,13 @@ use futures::stream::{self, BoxStream};
 use reranker_proto::v1::rerank_stream_request::Message;
 use reranker_proto::v1::reranker_server::{Reranker, RerankerServer};
 use reranker_proto::v1::{
-    RerankRequest, RerankResponse, RerankStreamRequest, RerankStreamResponse,
+    RerankRequest, RerankResponse, RerankStreamRequest, RerankStreamResponse, TopDocumentsRequest,
+    TopDocumentsResponse, TopPagesRequest, TopPagesResponse, TopSnippetsRequest,
+    TopSnippetsResponse,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::body::Body;
-use tonic::codegen::http;
-use tonic::service::interceptor::InterceptedService;
-use tonic::service::{LayerExt, Layered};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tower::util::{MapResponse, MapResponseLayer};
 use tracing::Instrument;
 
 /// The gRPC face of [`App`].
@@ -30,27 +29,13 @@ pub(crate) struct RerankerApi {
 }
 
 impl RerankerApi {
-    /// The service behind its gate: a call is let in or refused by its headers.
-    pub(crate) fn service(
-        app: App,
-    ) -> InterceptedService<Refined, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone>
-    {
-        let gate = app.clone();
+    /// The service behind its gate.
+    pub(crate) fn service(app: App) -> Gated<RerankerServer<Self>> {
         let limit = app.limits().body_bytes;
-        let server = RerankerServer::new(Self { app }).max_decoding_message_size(limit);
-        let server = MapResponseLayer::new(refine as Refine).named_layer(server);
-        InterceptedService::new(server, move |mut request: Request<()>| {
-            let timeout = super::timeout(request.metadata());
-            let admission = gate.admit(timeout, principal(request.extensions()))?;
-            request.extensions_mut().insert(admission);
-            Ok(request)
-        })
+        let server = RerankerServer::new(Self { app: app.clone() });
+        gated(app, server.max_decoding_message_size(limit))
     }
 }
-
-type Refine = fn(http::Response<Body>) -> http::Response<Body>;
-type Refined =
-    Layered<MapResponse<RerankerServer<RerankerApi>, Refine>, RerankerServer<RerankerApi>>;
 
 #[tonic::async_trait]
 impl Reranker for RerankerApi {
@@ -58,13 +43,33 @@ impl Reranker for RerankerApi {
         &self,
         request: Request<RerankRequest>,
     ) -> Result<Response<RerankResponse>, Status> {
-        let admission =
-            request.extensions().get::<Admission>().cloned().expect("the gate has let it in");
-        let answer = catch_panic(async {
+        answer(async {
+            let admission = admission(&request);
             let fields = RerankFields::try_from(request.into_inner())?;
-            self.app.rerank(fields.into_request(&admission)?).await
-        });
-        Ok(Response::new(answer.await?.into()))
+            Ok(self.app.rerank(fields.into_request(&admission)?).await?.into())
+        })
+        .await
+    }
+
+    async fn top_snippets(
+        &self,
+        request: Request<TopSnippetsRequest>,
+    ) -> Result<Response<TopSnippetsResponse>, Status> {
+        answer(queries::top_snippets(&self.app, request)).await
+    }
+
+    async fn top_pages(
+        &self,
+        request: Request<TopPagesRequest>,
+    ) -> Result<Response<TopPagesResponse>, Status> {
+        answer(queries::top_pages(&self.app, request)).await
+    }
+
+    async fn top_documents(
+        &self,
+        request: Request<TopDocumentsRequest>,
+    ) -> Result<Response<TopDocumentsResponse>, Status> {
+        answer(queries::top_documents(&self.app, request)).await
     }
 
     type RerankStreamStream = BoxStream<'static, Result<RerankStreamResponse, Status>>;
@@ -73,8 +78,7 @@ impl Reranker for RerankerApi {
         &self,
         mut request: Request<Streaming<RerankStreamRequest>>,
     ) -> Result<Response<Self::RerankStreamStream>, Status> {
-        let admission =
-            request.extensions().get::<Admission>().cloned().expect("the gate has let it in");
+        let admission = admission(&request);
         let (sender, answers) = mpsc::channel(ANSWERS);
         let held = request.extensions_mut().remove::<Held>();
         let call = answer_stream(self.app.clone(), request.into_inner(), admission, sender, held);
@@ -141,28 +145,5 @@ fn broken(status: &Status, limit_bytes: usize) -> Error {
         (Some(error), _) => error.clone(),
         (None, Code::OutOfRange) => Error::BodyTooLarge { limit_bytes },
         (None, _) => unreadable(),
-    }
-}
-
-/// A message that does not parse.
-fn unreadable() -> Error {
-    Error::InvalidRequest(vec![Violation {
-        kind: "message_invalid",
-        location: Vec::new(),
-        message: "not a message of reranker.v1.Reranker",
-    }])
-}
-
-/// Gives a refusal that tonic makes before the handler runs the words and code of ours.
-///
-/// tonic calls a message that does not parse INTERNAL; it is the caller's, as on HTTP.
-fn refine(response: http::Response<Body>) -> http::Response<Body> {
-    let Some(status) = response.extensions().get::<Status>() else {
-        return response;
-    };
-    // Ours carry details, if only the code.
-    match status.code() {
-        Code::Internal if status.details().is_empty() => Status::from(unreadable()).into_http(),
-        _ => response,
     }
 }

@@ -4,12 +4,14 @@
 //! "not given"; unknown fields are ignored; of duplicate keys the last wins; integers may be
 //! written `5` or `5.0`.
 
-mod json;
-
+use crate::api::convert;
+use crate::api::convert::documents::Attributes;
+use crate::api::json::{self, Json, by_name};
+use crate::collection::MetadataValue;
+use crate::collection::filter::Filter;
 use crate::error::{Error, Location, Violation};
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
-pub(super) use json::Json;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -18,6 +20,8 @@ const INLINE_BYTES: usize = 64 * 1024;
 
 /// More wrong fields than this are not listed: an answer must not be longer than its request.
 const MAX_VIOLATIONS: usize = 100;
+
+const NOT_AN_OBJECT: &str = "Input should be a valid dictionary or object to extract fields from";
 
 /// Reads a JSON object and takes its fields with `take`.
 ///
@@ -29,6 +33,13 @@ pub(super) async fn read<T: Send + 'static>(
     take: fn(&mut Fields<'_>) -> T,
 ) -> Result<T, Error> {
     let bytes = collect(body).await?;
+    parse_anywhere(bytes, take).await
+}
+
+async fn parse_anywhere<T: Send + 'static>(
+    bytes: Bytes,
+    take: fn(&mut Fields<'_>) -> T,
+) -> Result<T, Error> {
     if bytes.len() <= INLINE_BYTES {
         return parse(&bytes, take);
     }
@@ -37,22 +48,29 @@ pub(super) async fn read<T: Send + 'static>(
         .map_err(|error| Error::Internal { cause: format!("parsing: {error}") })?
 }
 
+/// Reads a JSON object as [`read`] does, or nothing at all as an empty one.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_optional<T: Send + 'static>(
+    body: Body,
+    take: fn(&mut Fields<'_>) -> T,
+) -> Result<T, Error> {
+    let bytes = collect(body).await?;
+    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+    parse_anywhere(bytes, take).await
+}
+
 /// Reads a JSON object, or nothing at all as an empty one, without a look at its fields.
 ///
 /// # Errors
 /// As [`read`].
 pub(super) async fn object(body: Body) -> Result<Map<String, Value>, Error> {
-    let bytes = collect(body).await?;
-    if bytes.is_empty() {
-        return Ok(Map::new());
-    }
-    let internal = |error: String| Error::Internal { cause: format!("parsing: {error}") };
-    let read = tokio::task::spawn_blocking(move || {
-        // Says what is wrong in our words; what it takes, the other takes too.
-        parse(&bytes, |_| ())?;
-        serde_json::from_slice(&bytes).map_err(|error| internal(error.to_string()))
-    });
-    read.await.map_err(|error| internal(error.to_string()))?
+    read_optional(body, |fields| {
+        let entries = std::mem::take(&mut fields.entries).into_iter();
+        entries.map(|(name, value)| (name.into_owned(), value.into())).collect()
+    })
+    .await
 }
 
 async fn collect(mut body: Body) -> Result<Bytes, Error> {
@@ -94,10 +112,7 @@ impl<'a> Fields<'a> {
         }
         match json::parse(bytes)? {
             Json::Object(entries) => Ok(Self { entries, violations: Vec::new() }),
-            _ => Err(violation(
-                "model_attributes_type",
-                "Input should be a valid dictionary or object to extract fields from",
-            )),
+            _ => Err(violation("model_attributes_type", NOT_AN_OBJECT)),
         }
     }
 
@@ -107,6 +122,15 @@ impl<'a> Fields<'a> {
             Some(Json::String(text)) => text.into_owned(),
             Some(_) => self.wrong_string(vec![Location::Field(name)]),
             None => String::new(),
+        }
+    }
+
+    /// A string that may be null, but not missing.
+    pub(super) fn nullable_string(&mut self, name: &'static str) -> Option<String> {
+        match self.required(name)? {
+            Json::Null => None,
+            Json::String(text) => Some(text.into_owned()),
+            _ => Some(self.wrong_string(vec![Location::Field(name)])),
         }
     }
 
@@ -173,9 +197,20 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// A required integer; one past `i64` gives the end it is past.
+    pub(super) fn integer(&mut self, name: &'static str) -> i64 {
+        let value = self.required(name);
+        value.and_then(|value| self.as_integer(name, &value)).unwrap_or_default()
+    }
+
     /// An integer that may be missing or null; one past `i64` gives the end it is past.
     pub(super) fn optional_integer(&mut self, name: &'static str) -> Option<i64> {
-        let (kind, message) = match self.optional(name)? {
+        let value = self.optional(name)?;
+        self.as_integer(name, &value)
+    }
+
+    fn as_integer(&mut self, name: &'static str, value: &Json<'_>) -> Option<i64> {
+        let (kind, message) = match *value {
             Json::Integer(value) => return Some(value),
             // The cast saturates, which is what is wanted.
             Json::Float(value) if value.fract() == 0.0 => return Some(value as i64),
@@ -202,6 +237,72 @@ impl<'a> Fields<'a> {
             _ => None,
         };
         self.checked(found.map(|&(_, value)| value).ok_or_else(violation))
+    }
+
+    /// Attributes of a document; may be missing or null.
+    pub(super) fn optional_metadata(&mut self, name: &'static str) -> Option<Attributes> {
+        let value = self.optional(name)?;
+        let Json::Object(entries) = &value else {
+            let location = vec![Location::Field(name)];
+            self.violate("dict_type", location, "Input should be a valid dictionary");
+            return None;
+        };
+        let attributes = by_name(entries).into_iter().map(|(attribute, value)| {
+            let at = || vec![Location::Field(name), Location::key(attribute)];
+            let value = match value {
+                Json::List(items) => {
+                    let texts = items.iter().enumerate().map(|(index, item)| match item {
+                        Json::String(text) => text.to_string(),
+                        _ => self.wrong_string([at(), vec![Location::Index(index)]].concat()),
+                    });
+                    MetadataValue::Many(texts.collect())
+                }
+                Json::String(text) => MetadataValue::One(text.to_string()),
+                _ => MetadataValue::One(self.wrong_string(at())),
+            };
+            (attribute.to_owned(), value)
+        });
+        Some(attributes.collect())
+    }
+
+    /// Which documents count, or which rule of filters is broken; may be missing or null.
+    pub(super) fn filter(&mut self, name: &'static str) -> Result<Filter, Error> {
+        let value = self.take(name);
+        convert::filter::filter(name, value.as_ref(), &mut |violation| self.push(violation))
+    }
+
+    /// Takes an object that says in `tag` which of several kinds it is; required. `take` gets its kind
+    /// and its fields, or nothing is taken.
+    pub(super) fn tagged<T, K: Copy>(
+        &mut self,
+        name: &'static str,
+        tag: &'static str,
+        kinds: &[(&'static str, K)],
+        wrong_tag: &'static str,
+        take: impl FnOnce(K, &mut Fields<'a>) -> T,
+    ) -> Option<T> {
+        let at = || vec![Location::Field(name)];
+        let Json::Object(entries) = self.required(name)? else {
+            self.violate("model_attributes_type", at(), NOT_AN_OBJECT);
+            return None;
+        };
+        let mut inner = Self { entries, violations: Vec::new() };
+        let Some(found) = inner.take(tag) else {
+            let message = "Unable to extract tag using discriminator 'type'";
+            self.violate("union_tag_not_found", at(), message);
+            return None;
+        };
+        let kind =
+            kinds.iter().find(|(word, _)| matches!(&found, Json::String(text) if text == word));
+        let Some(&(word, kind)) = kind else {
+            self.violate("union_tag_invalid", at(), wrong_tag);
+            return None;
+        };
+        let taken = take(kind, &mut inner);
+        for violation in inner.violations {
+            self.push(violation.inside(word).inside(name));
+        }
+        Some(taken)
     }
 
     /// The value, or none and the violation is noted.

@@ -14,6 +14,12 @@ use std::time::Duration;
 
 /// A rerank body is read as `serde_json` reads it, with the rules of the documentation applied by hand.
 pub fn http_rerank_body(bytes: &[u8]) {
+    // What lies deeper than `serde_json` goes is passed over here; see `api::json`.
+    let is_deep = |error: serde_json::Error| error.to_string().starts_with("recursion limit");
+    if serde_json::from_slice::<Value>(bytes).is_err_and(is_deep) {
+        let _ = body::parse(bytes, models::rerank_fields);
+        return;
+    }
     match (body::parse(bytes, models::rerank_fields), expected(bytes)) {
         (Ok(fields), Some(expected)) => {
             assert_eq!(seen(&fields), expected);

@@ -6,7 +6,7 @@
 mod answers;
 
 use super::models::{self, RerankBody};
-use super::{body, json_response};
+use super::{body, call, json_response};
 use crate::api::convert::RerankFields;
 use crate::app::App;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use answers::Asked;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::Value;
@@ -35,12 +35,17 @@ pub(super) fn routes() -> Router<App> {
         .route("/documents/get-document-info", ok(answers::document_info))
         .route("/documents/get-document-info-list", ok(answers::document_info_list))
         .route("/documents/get-page-info", ok(answers::page_info))
-        .route("/documents/get-document", get(document))
-        .route("/documents/get-page-image", get(page_image))
         .route("/queries/top-documents", ok(answers::top_documents))
         .route("/queries/top-pages", ok(answers::top_pages))
         .route("/queries/top-snippets", ok(answers::top_snippets))
         .route("/status/get-status", ok(answers::status))
+}
+
+/// The routes that need no key.
+pub(super) fn downloads() -> Router<App> {
+    Router::new()
+        .route("/documents/get-document", get(document))
+        .route("/documents/get-page-image", get(page_image))
 }
 
 type Answer = fn(&Asked) -> Value;
@@ -54,16 +59,9 @@ fn canned(status: StatusCode, answer: Answer) -> MethodRouter<App> {
 
 async fn asked(request: Request) -> Result<Asked, Error> {
     let (parts, body) = request.into_parts();
-    let host = parts.uri.authority().map(ToString::to_string).or_else(|| {
-        let host = parts.headers.get(HOST)?.to_str();
-        host.map(ToOwned::to_owned).ok()
-    });
-    let after = |pair: &str| pair.starts_with("path_gt=");
-    Ok(Asked {
-        fields: body::object(body).await?,
-        is_next_page: parts.uri.query().is_some_and(|query| query.split('&').any(after)),
-        base: format!("http://{}/v1", host.as_deref().unwrap_or("localhost")),
-    })
+    let base = format!("{}/v1", call::base(&parts));
+    let is_next_page = call::query_parameter(&parts.uri, "path_gt").is_some();
+    Ok(Asked { fields: body::object(body).await?, is_next_page, base })
 }
 
 async fn rerank(State(app): State<App>, request: Request) -> Result<Response, Error> {

@@ -15,8 +15,9 @@ async fn call(request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Str
     };
     let routes = Router::new().route("/broken", post(broken)).route("/busy", post(overloaded));
     let app = App::new(Vec::new());
-    let (guard, lingering) = (Guard::open(), Lingering::default());
-    let router = enveloped(versioned(routes), app.clone(), guard, lingering, &[]);
+    let guard = middleware::from_fn_with_state(Guard::open(), guarded);
+    let routes = versioned(routes).route_layer(guard);
+    let router = enveloped(routes, app.clone(), Lingering::default(), &[]);
     let router = router.with_state(app);
     let response = router.oneshot(request).await.expect("a router answers");
     let (parts, body) = response.into_parts();

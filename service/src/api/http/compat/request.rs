@@ -1,7 +1,8 @@
 //! The requests of other APIs to ours.
 
-use super::super::body::{Fields, Json};
+use super::super::body::Fields;
 use crate::api::convert::RerankFields;
+use crate::api::json::Json;
 use crate::error::{Error, Location, Violation};
 use reranker_engine::Cuts;
 use std::borrow::Cow;
@@ -142,7 +143,7 @@ fn lines(entries: &[(Cow<'_, str>, Json<'_>)], names: &[String]) -> Option<Strin
             Some(Json::Bool(value)) => lines.push(format!("{name}: {value}")),
             Some(Json::Integer(value)) => lines.push(format!("{name}: {value}")),
             Some(Json::Float(value)) => lines.push(format!("{name}: {value}")),
-            Some(Json::List(_) | Json::Object(_)) => return None,
+            Some(Json::List(_) | Json::Object(_) | Json::Deep) => return None,
         }
     }
     Some(lines.join("\n"))

@@ -1,13 +1,21 @@
-//! JSON text to values that borrow from it.
+//! JSON text to values that borrow from it; what both protocols' trees of values become.
 
 use crate::error::{Location, Violation};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+
+/// Values inside more lists and objects than this are [`Json::Deep`]: no field means anything there,
+/// and a value of any depth takes no stack.
+const MAX_DEPTH: usize = 100;
 
 /// A JSON value; strings without escapes are slices of the text.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::api::http) enum Json<'a> {
+pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
     /// Integers past `i64` give the end they are past.
@@ -17,19 +25,33 @@ pub(in crate::api::http) enum Json<'a> {
     List(Vec<Json<'a>>),
     /// In the text's order, duplicates and all.
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
+    /// Some value that is nested too deep for any use.
+    Deep,
+}
+
+/// The entries of an object by name; of duplicates the last.
+pub(crate) fn by_name<'a, 'b>(
+    entries: impl IntoIterator<Item = &'b (Cow<'a, str>, Json<'a>)>,
+) -> BTreeMap<&'b str, &'b Json<'a>>
+where
+    'a: 'b,
+{
+    entries.into_iter().map(|(name, value)| (&**name, value)).collect()
 }
 
 /// Parses a whole text.
 ///
 /// # Errors
-/// `json_invalid` with the position in characters; also for lone surrogates, `NaN`, invalid UTF-8
-/// and values nested over 128 deep.
-pub(super) fn parse(text: &[u8]) -> Result<Json<'_>, Violation> {
-    serde_json::from_slice(text).map_err(|error| invalid(position(text, &error)))
+/// `json_invalid` with the position in characters; also for lone surrogates, `NaN` and invalid UTF-8.
+pub(crate) fn parse(text: &[u8]) -> Result<Json<'_>, Violation> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let parsed = Depth(0).deserialize(&mut deserializer);
+    let parsed = parsed.and_then(|value| deserializer.end().map(|()| value));
+    parsed.map_err(|error| invalid(position(text, &error)))
 }
 
 /// What text that is no JSON is told.
-pub(super) fn invalid(position: usize) -> Violation {
+pub(crate) fn invalid(position: usize) -> Violation {
     Violation {
         kind: "json_invalid",
         location: vec![Location::Index(position)],
@@ -48,15 +70,41 @@ fn position(text: &[u8], error: &serde_json::Error) -> usize {
     String::from_utf8_lossy(&text[..byte]).chars().count()
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+impl From<Json<'_>> for Value {
+    fn from(json: Json<'_>) -> Self {
+        match json {
+            Json::Null | Json::Deep => Self::Null,
+            Json::Bool(value) => value.into(),
+            Json::Integer(value) => value.into(),
+            Json::Float(value) => value.into(),
+            Json::String(text) => text.into_owned().into(),
+            Json::List(items) => items.into_iter().map(Self::from).collect(),
+            Json::Object(entries) => {
+                let entries = entries.into_iter();
+                entries.map(|(name, value)| (name.into_owned(), Self::from(value))).collect()
+            }
+        }
     }
 }
 
-struct JsonVisitor;
+/// In how many lists and objects a value is.
+#[derive(Clone, Copy)]
+struct Depth(usize);
 
-impl<'de> Visitor<'de> for JsonVisitor {
+impl<'de> DeserializeSeed<'de> for Depth {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        if self.0 == MAX_DEPTH {
+            // Passed over without recursion.
+            IgnoredAny::deserialize(deserializer).map(|_| Json::Deep)
+        } else {
+            deserializer.deserialize_any(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Depth {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +141,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Depth(self.0 + 1))? {
             list.push(item);
         }
         Ok(Json::List(list))
@@ -102,7 +150,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
         let mut object = Vec::new();
         while let Some(key) = entries.next_key::<Key<'de>>()? {
-            object.push((key.0, entries.next_value()?));
+            object.push((key.0, entries.next_value_seed(Depth(self.0 + 1))?));
         }
         Ok(Json::Object(object))
     }

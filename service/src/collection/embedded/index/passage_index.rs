@@ -1,0 +1,271 @@
+//! One tantivy index, of passages of one granularity.
+
+use super::{Analyzer, IndexError, IndexedDocument, RawHit, filter};
+use crate::collection::filter::Filter;
+use crate::collection::{Passage, Passages, Version};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use tantivy::collector::TopDocs;
+use tantivy::columnar::Column;
+use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, TermQuery};
+use tantivy::schema::{
+    FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions,
+};
+use tantivy::{
+    Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, SegmentReader,
+    TantivyDocument, Term,
+};
+
+/// Memory of a writer: full, it becomes a segment. One thread, because each granularity has a writer.
+const WRITER_BYTES: usize = 64 << 20;
+
+const ANALYZER: &str = "words";
+
+/// Where a passage lies: columns in the order of [`Place::values`].
+const PLACE: [&str; 6] =
+    ["start_byte", "end_byte", "start_char", "end_char", "start_page", "end_page"];
+
+#[derive(Clone, Debug)]
+struct Fields {
+    words: Field,
+    attributes: Field,
+    version: Field,
+    place: [Field; PLACE.len()],
+}
+
+fn schema() -> (Schema, Fields) {
+    let mut schema = Schema::builder();
+    let words = TextFieldIndexing::default()
+        .set_tokenizer(ANALYZER)
+        .set_index_option(IndexRecordOption::WithFreqs);
+    let attributes = TextFieldIndexing::default()
+        .set_tokenizer("raw")
+        .set_fieldnorms(false)
+        .set_index_option(IndexRecordOption::Basic);
+    let text = |indexing| TextOptions::default().set_indexing_options(indexing);
+    let fields = Fields {
+        words: schema.add_text_field("words", text(words)),
+        attributes: schema.add_text_field("attributes", text(attributes)),
+        version: schema.add_u64_field("version", INDEXED | FAST),
+        place: PLACE.map(|name| schema.add_u64_field(name, FAST)),
+    };
+    (schema.build(), fields)
+}
+
+/// Passages of one granularity.
+pub(super) struct PassageIndex {
+    index: Index,
+    reader: IndexReader,
+    fields: Fields,
+    analyzer: Analyzer,
+    /// None until it is needed, and after an error.
+    writer: Mutex<Option<IndexWriter>>,
+}
+
+impl std::fmt::Debug for PassageIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PassageIndex").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl PassageIndex {
+    pub(super) fn create(folder: PathBuf, analyzer: &Analyzer) -> Result<Self, IndexError> {
+        std::fs::create_dir_all(&folder)?;
+        let (schema, _) = schema();
+        let settings = IndexSettings::default();
+        let index = Index::builder().schema(schema).settings(settings).create_in_dir(folder)?;
+        Self::with(index, analyzer)
+    }
+
+    pub(super) fn open(folder: PathBuf, analyzer: &Analyzer) -> Result<Self, IndexError> {
+        Self::with(Index::open_in_dir(folder)?, analyzer)
+    }
+
+    fn with(index: Index, analyzer: &Analyzer) -> Result<Self, IndexError> {
+        let (schema, fields) = schema();
+        if index.schema() != schema {
+            return Err(IndexError::Broken("the fields are others".to_owned()));
+        }
+        index.tokenizers().register(ANALYZER, analyzer.for_texts());
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let writer = Mutex::default();
+        Ok(Self { index, reader, fields, analyzer: analyzer.clone(), writer })
+    }
+
+    /// See [`CollectionIndex::write`](super::CollectionIndex::write).
+    pub(super) fn write(
+        &self,
+        add: &[IndexedDocument<'_>],
+        remove: &[Version],
+        passages: fn(&Passages) -> &Vec<Passage>,
+    ) -> Result<(), IndexError> {
+        let mut kept = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken, so that after an error it is dropped with what it holds.
+        let mut writer = match kept.take() {
+            Some(writer) => writer,
+            None => self.index.writer_with_num_threads(1, WRITER_BYTES)?,
+        };
+        let versions = add.iter().map(|document| &document.version).chain(remove);
+        for version in versions {
+            writer.delete_term(Term::from_field_u64(self.fields.version, version.0));
+        }
+        for document in add {
+            let attributes: Vec<_> = filter::terms(document.metadata).collect();
+            for passage in passages(document.passages) {
+                let added = writer.add_document(self.document(document, passage, &attributes));
+                if let Err(killed) = added {
+                    // The thread that failed says why when it is joined.
+                    return Err(writer.commit().err().unwrap_or(killed).into());
+                }
+            }
+        }
+        writer.commit()?;
+        *kept = Some(writer);
+        Ok(())
+    }
+
+    fn document(
+        &self,
+        document: &IndexedDocument<'_>,
+        passage: &Passage,
+        attributes: &[String],
+    ) -> TantivyDocument {
+        let Fields { words, attributes: attribute, version, place } = &self.fields;
+        let Passage { bytes, chars, pages } = passage;
+        let mut indexed = TantivyDocument::new();
+        let text = &document.text.text[bytes.start as usize..bytes.end as usize];
+        indexed.add_text(*words, text);
+        for term in attributes {
+            indexed.add_text(*attribute, term);
+        }
+        indexed.add_u64(*version, document.version.0);
+        let values = [bytes.start, bytes.end, chars.start, chars.end, pages.start, pages.end];
+        for (field, value) in place.iter().zip(values) {
+            indexed.add_u64(*field, value.into());
+        }
+        indexed
+    }
+
+    pub(super) fn reload(&self) -> Result<(), IndexError> {
+        Ok(self.reader.reload()?)
+    }
+
+    /// Reads every file and compares it with its checksum.
+    pub(super) fn check(&self) -> Result<(), IndexError> {
+        match self.index.validate_checksum()?.into_iter().next() {
+            None => Ok(()),
+            Some(file) => Err(IndexError::Broken(format!("`{}` is damaged", file.display()))),
+        }
+    }
+
+    pub(super) fn searcher(&self) -> PassageSearcher {
+        PassageSearcher {
+            searcher: self.reader.searcher(),
+            fields: self.fields.clone(),
+            analyzer: self.analyzer.clone(),
+        }
+    }
+
+    pub(super) fn release(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.wait_merging_threads()
+        {
+            tracing::warn!(%error, "merging a search index failed");
+        }
+    }
+}
+
+#[cfg(test)]
+impl PassageIndex {
+    /// Whether it holds what writing takes.
+    pub(super) fn is_writable(&self) -> bool {
+        self.writer.lock().unwrap().is_some()
+    }
+}
+
+/// A snapshot of a [`PassageIndex`].
+pub(super) struct PassageSearcher {
+    searcher: Searcher,
+    fields: Fields,
+    analyzer: Analyzer,
+}
+
+impl PassageSearcher {
+    pub(super) fn top(
+        &self,
+        query: &str,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<RawHit>, IndexError> {
+        let words = self.analyzer.query(query);
+        if words.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let words = words.into_iter().map(|(word, count)| {
+            let term = Term::from_field_text(self.fields.words, &word);
+            let term: Box<dyn Query> = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
+            if count == 1 { term } else { Box::new(BoostQuery::new(term, count as f32)) }
+        });
+        let mut query: Box<dyn Query> = Box::new(BooleanQuery::union(words.collect()));
+        if *filter != Filter::ALL {
+            let kept = ConstScoreQuery::new(filter::query(filter, self.fields.attributes), 0.0);
+            let both = vec![(Occur::Must, query), (Occur::Must, Box::new(kept) as Box<dyn Query>)];
+            query = Box::new(BooleanQuery::new(both));
+        }
+        // The collector sets memory aside for all that it may keep.
+        let limit = limit.min(self.searcher.num_docs() as usize).max(1);
+        let found = self.searcher.search(&*query, &TopDocs::with_limit(limit).order_by_score())?;
+        let mut columns: Vec<Option<Columns>> = Vec::new();
+        columns.resize_with(self.searcher.segment_readers().len(), || None);
+        found
+            .into_iter()
+            .map(|(score, address)| {
+                let segment = address.segment_ord as usize;
+                let columns = match &mut columns[segment] {
+                    Some(columns) => columns,
+                    empty => empty
+                        .insert(Columns::open(self.searcher.segment_reader(address.segment_ord))?),
+                };
+                Ok(columns.hit(address.doc_id, score))
+            })
+            .collect()
+    }
+
+    pub(super) fn versions(&self) -> Result<BTreeSet<Version>, IndexError> {
+        let mut versions = BTreeSet::new();
+        for segment in self.searcher.segment_readers() {
+            let column = segment.fast_fields().u64("version")?;
+            versions
+                .extend(segment.doc_ids_alive().filter_map(|doc| column.first(doc)).map(Version));
+        }
+        Ok(versions)
+    }
+}
+
+/// The columns of a segment.
+struct Columns {
+    version: Column<u64>,
+    place: [Column<u64>; PLACE.len()],
+}
+
+impl Columns {
+    fn open(segment: &SegmentReader) -> Result<Self, IndexError> {
+        let fields = segment.fast_fields();
+        let [a, b, c, d, e, f] = PLACE.map(|name| fields.u64(name));
+        Ok(Self { version: fields.u64("version")?, place: [a?, b?, c?, d?, e?, f?] })
+    }
+
+    fn hit(&self, doc: u32, score: f32) -> RawHit {
+        let value = |column: &Column<u64>| column.first(doc).unwrap_or_default();
+        let [start_byte, end_byte, start_char, end_char, start_page, end_page] =
+            self.place.each_ref().map(|column| value(column) as u32);
+        let passage = Passage {
+            bytes: start_byte..end_byte,
+            chars: start_char..end_char,
+            pages: start_page..end_page,
+        };
+        RawHit { version: Version(value(&self.version)), passage, score }
+    }
+}

@@ -1,0 +1,121 @@
+//! The database's shape, and how a connection is set up.
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::path::Path;
+use std::time::Duration;
+
+/// What [`migrate`] brings a database to; `user_version` holds it.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// The n-th brings a database of version n to version n + 1. They are never changed once released.
+const MIGRATIONS: [&str; 1] = ["
+-- Deleted collections have no name and are purged bit by bit.
+CREATE TABLE collections (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT UNIQUE,
+    num_shards INTEGER NOT NULL
+) STRICT;
+
+-- What was sent as a document; versions of different metadata share it.
+CREATE TABLE contents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    is_auto INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    -- As of Pages: 0 none, 1 ordered, 2 unordered; with the end of each as a little-endian u32.
+    page_kind INTEGER NOT NULL DEFAULT 0,
+    page_ends BLOB
+) STRICT;
+CREATE TABLE originals (content INTEGER PRIMARY KEY REFERENCES contents ON DELETE CASCADE, bytes BLOB NOT NULL) STRICT;
+-- Absent until the content is parsed. In parts, because of a long value SQLite reads all that is before.
+CREATE TABLE texts (
+    content INTEGER NOT NULL REFERENCES contents ON DELETE CASCADE,
+    part INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (content, part)
+) STRICT;
+
+-- `current` is the newest version, whose status this is; searches find the version `indexed`.
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL REFERENCES collections,
+    path TEXT NOT NULL,
+    uuid BLOB NOT NULL UNIQUE,
+    created_at_ms INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    text_bytes INTEGER NOT NULL DEFAULT 0,
+    current INTEGER NOT NULL,
+    indexed INTEGER,
+    UNIQUE (collection, path)
+) STRICT;
+CREATE INDEX documents_by_status ON documents (collection, status, text_bytes);
+CREATE INDEX documents_by_work ON documents (status, current) WHERE status <> 6;
+
+CREATE TABLE versions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
+    content INTEGER NOT NULL REFERENCES contents,
+    metadata TEXT NOT NULL
+) STRICT;
+CREATE INDEX versions_by_document ON versions (document);
+CREATE INDEX versions_by_content ON versions (content);
+
+-- Versions that the search index may still hold and nobody finds any more.
+CREATE TABLE garbage (version INTEGER PRIMARY KEY, collection INTEGER NOT NULL) STRICT;
+CREATE INDEX garbage_by_collection ON garbage (collection);
+"];
+
+/// A statement's plan is kept for this many different ones.
+const STATEMENTS: usize = 64;
+
+/// Opens the connection that writes, and makes the database what this version knows.
+///
+/// # Errors
+/// One sentence.
+pub(super) fn open_for_writing(file: &Path) -> Result<Connection, String> {
+    let failed = |error: rusqlite::Error| format!("{}: {error}", file.display());
+    let mut connection = Connection::open(file).map_err(failed)?;
+    set_up(&connection).map_err(failed)?;
+    let begun = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // An acknowledged write survives a power cut.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)
+    };
+    begun().map_err(failed)?;
+    migrate(&mut connection).map_err(|reason| format!("{}: {reason}", file.display()))?;
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    set_up(&connection)?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), String> {
+    let failed = |error: rusqlite::Error| error.to_string();
+    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let transaction = begun.map_err(failed)?;
+    let version = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    let found = transaction.query_row("PRAGMA user_version", [], version).map_err(failed)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..))
+    else {
+        return Err(format!(
+            "the data is of version {found}, from a later program; this one knows up to {VERSION}"
+        ));
+    };
+    for migration in missing {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
