@@ -203,6 +203,9 @@ fn parts_are_admitted_together_or_not_at_all() {
         scored.into_iter().map(|part| wait(part).unwrap()).collect::<Vec<_>>(),
         [[4.0], [8.0]]
     );
+    while bench.scheduler.stats().inflight_tokens > 0 {
+        std::thread::yield_now();
+    }
     drop(bench.scheduler.admit_parts(None, vec![4, 4], None).unwrap());
     assert_eq!(bench.scheduler.stats().queued_requests, 0);
 }
