@@ -232,7 +232,7 @@ async fn a_client_that_never_reads_slows_down_only_itself() -> Result<()> {
 /// server has not fallen silent.
 #[tokio::test]
 async fn a_silent_client_is_told_that_its_time_is_over() -> Result<()> {
-    let limits = RequestLimits { patience: Duration::from_millis(50), ..RequestLimits::default() };
+    let limits = RequestLimits { patience: Duration::from_millis(500), ..RequestLimits::default() };
     let settings = Settings { limits, ..Settings::default() };
     let server = Running::start_with(vec![random("m", 1).await?], settings).await?;
     let mut stream = call(&server, header("q")).await?;
