@@ -113,8 +113,10 @@ start() {
   done
 }
 
+rm -rf "$work/data"
 # The queue is short so that a test can fill it.
-start demo --model demo --alias zerank-1=demo --alias zerank-1-small=demo --max-batch-tokens 512 --max-queued-tokens 5000
+start demo --model demo --alias zerank-1=demo --alias zerank-1-small=demo --max-batch-tokens 512 --max-queued-tokens 5000 \
+  --data-dir "$work/data"
 start mock --mock
 ZEROENTROPY_BASE_URL=http://$(address demo http)/v1
 TEST_API_BASE_URL=http://$(address mock http)
@@ -131,6 +133,7 @@ pytest() {
 
 cd "$work/node"
 for name in current alpha6 compat fuzz; do pytest "$name" "$tests/python/test_$name.py"; done
+pytest current "$tests/python/test_collections.py"
 node --test --test-reporter=tap || status=1
 # The suite's own options start a process a core, which takes longer than the tests.
 cd "$work/suite"
