@@ -1,7 +1,7 @@
 """Measures collections over HTTP: durable adds, indexing, search beside SQLite FTS5 and OpenSearch, memory, retrieval quality.
 
     cargo build --release --package reranker
-    python tests/bench/collections.py --binary target/release/reranker
+    python tests/bench/search.py --binary target/release/reranker
 
 `--only quality` needs numpy and the held-out paragraphs of the demo model (`make demo` describes them; they are collected from
 this machine's packages where they are not there). `--opensearch URL` adds OpenSearch to the search. `--documents 10000` is a
@@ -41,13 +41,13 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=600)
 
-    def call(self, path: str, **body: Any) -> Any:
+    def call(self, route: str, **body: Any) -> Any:
         """Posts a request that must succeed."""
-        self.connection.request("POST", f"/v1{path}", json.dumps(body | {"collection_name": COLLECTION}))
+        self.connection.request("POST", f"/v1{route}", json.dumps(body | {"collection_name": COLLECTION}))
         response = self.connection.getresponse()
         answer = json.load(response)
         if response.status not in (200, 201):
-            raise SystemExit(f"{path}: {response.status} {answer}")
+            raise SystemExit(f"{route}: {response.status} {answer}")
         return answer
 
 
