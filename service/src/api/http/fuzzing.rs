@@ -14,9 +14,7 @@ use std::time::Duration;
 
 /// A rerank body is read as `serde_json` reads it, with the rules of the documentation applied by hand.
 pub fn http_rerank_body(bytes: &[u8]) {
-    // What lies deeper than `serde_json` goes is passed over here; see `api::json`.
-    let is_deep = |error: serde_json::Error| error.to_string().starts_with("recursion limit");
-    if serde_json::from_slice::<Value>(bytes).is_err_and(is_deep) {
+    if is_too_deep(bytes) {
         let _ = body::parse(bytes, models::rerank_fields);
         return;
     }
@@ -90,4 +88,10 @@ pub fn http_timeouts(bytes: &[u8]) {
         let seconds = first.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
         assert_eq!(timeout, Some(Duration::from_secs(seconds)).filter(|_| seconds > 0));
     }
+}
+
+/// Whether `serde_json` stops at the depth of the body, which is passed over here; see `api::json`.
+pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
+    let is_deep = |error: serde_json::Error| error.to_string().starts_with("recursion limit");
+    serde_json::from_slice::<Value>(bytes).is_err_and(is_deep)
 }

@@ -5,6 +5,7 @@ use super::score;
 use crate::api::convert::RerankFields;
 use crate::api::fuzzing::check_limits;
 use crate::api::http::body;
+use crate::api::http::fuzzing::is_too_deep;
 use crate::error::Error;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -16,6 +17,7 @@ type Object = Map<String, Value>;
 /// byte is the route: `2` for `/v2/rerank`, `s` for `/score`, else the others.
 pub fn compat_body(bytes: &[u8]) {
     match bytes.split_first() {
+        Some((_, body)) if is_too_deep(body) => {}
         Some((b's', body)) => score::fuzzing::score_body(body),
         Some((b'2', body)) => rerank_body(body, Asked::take_union, expected_union),
         Some((_, body)) => rerank_body(body, Asked::take, expected),
