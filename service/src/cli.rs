@@ -3,11 +3,13 @@
 //! Output goes to standard output through a writer; logs, progress and errors to standard error.
 
 mod bench;
+mod collections;
 mod fixture;
 mod models;
 mod progress;
 mod rerank;
 mod serve;
+mod table;
 mod verify;
 
 use crate::config::{self, LogFormat, ModelChoice};
@@ -39,6 +41,8 @@ enum Command {
     /// Check a model: published scores if there are any, else that its scores are sound
     #[command(after_help = EXIT_CODES)]
     Verify(verify::VerifyArgs),
+    /// List, export, import, copy, check and mend the collections of a folder
+    Collections(collections::CollectionsArgs),
     /// Put load on a running server and measure it
     #[command(after_help = bench::MANUAL)]
     Bench(Box<bench::BenchArgs>),
@@ -81,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args, &effective_flags("serve", &matches)),
         Command::Rerank(args) => rerank::run(args),
         Command::Verify(args) => verify::run(&args),
+        Command::Collections(args) => collections::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Models => models::run(),
         Command::Fixture(args) => fixture::run(&args),

@@ -14,6 +14,7 @@ use crate::rate_limit::Rates;
 use crate::server::{Addresses, Edge};
 use clap::{Args, ValueEnum};
 use limits::LimitsArgs;
+pub use limits::MAX_DOCUMENT_BYTES;
 use reranker_engine::{
     Device, Dtype, EngineOptions, MAX_BATCH_TOKENS, ModelSpec, Source, SpecialTokens,
 };

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! main ──> cli ──> config, telemetry, app, server          cli/bench: a client of both protocols
+//!                  └─> collection, api/http/lines          cli/collections: a data folder without a server
 //! server ──> api ──> app ──> rerank ──> reranker_engine (Engine, Ticket, Scores)
 //!                    ├─> queries ─> rerank, collection
 //!                    ├─> collection (Store) ─> embedded;  ingest ─> parse

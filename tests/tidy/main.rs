@@ -96,6 +96,7 @@ const TIME_OF_DAY: &[&str] = &[
     "service/src/api/http/downloads.rs",
     "service/src/api/links.rs",
     "service/src/collection/embedded.rs",
+    "service/src/collection/embedded/transfer.rs",
     "tests/",
 ];
 

@@ -11,6 +11,7 @@ mod cors;
 mod documents;
 mod downloads;
 pub(crate) mod fuzzing;
+pub(crate) mod lines;
 mod linger;
 mod metadata;
 mod mock;

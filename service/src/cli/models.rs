@@ -1,6 +1,7 @@
 //! `reranker models`
 
 use super::Failure;
+use super::table::{self, short};
 use reranker_engine::ModelSpec;
 use std::io::Write;
 
@@ -27,27 +28,7 @@ fn table(models: &[ModelSpec]) -> String {
             spec.hardware.to_owned(),
         ]
     }));
-    let widths: [usize; 6] =
-        std::array::from_fn(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or_default());
-    let mut out = String::new();
-    for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-/// `3.4 GB`, `1.7 G`, `450 k`
-fn short(value: u64, unit: &str) -> String {
-    let value = value as f64;
-    let (scaled, prefix) = match value {
-        1e9.. => (value / 1e9, "G"),
-        1e6.. => (value / 1e6, "M"),
-        1e3.. => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    format!("{scaled:.1} {prefix}{unit}").trim_end().to_owned()
+    table::aligned(&rows)
 }
 
 #[cfg(test)]
@@ -62,6 +43,5 @@ mod tests {
         assert!(small.contains("zeroentropy/zerank-1-small-reranker@a65fd51c450e"), "{small}");
         assert!(small.contains("1.7 G  ") && small.contains("3.4 GB"), "{small}");
         assert_eq!(table.lines().count(), ModelSpec::known().len() + 1);
-        assert_eq!([short(0, "B"), short(450_000, "")], ["0.0 B", "450.0 k"]);
     }
 }

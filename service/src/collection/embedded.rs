@@ -17,6 +17,7 @@ mod search;
 mod searchable;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod writer;
 mod writes;
 

@@ -93,8 +93,8 @@ pub struct LimitsArgs {
     pub slow_requests_per_minute: Option<NonZeroU64>,
 }
 
-/// Offsets in a text are 32 bits; a gibibyte leaves room for what JSON and base64 add.
-const MAX_DOCUMENT_BYTES: i64 = 1 << 30;
+/// Most bytes of a request that adds a document. Offsets in a text are 32 bits; a gibibyte leaves room for what JSON and base64 add.
+pub const MAX_DOCUMENT_BYTES: i64 = 1 << 30;
 
 fn request() -> RequestLimits {
     RequestLimits::default()

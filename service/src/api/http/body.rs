@@ -142,6 +142,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A string where other kinds of values may stand, which are left there.
+    pub(super) fn string_if_one(&mut self, name: &str) -> Option<String> {
+        let last = self.entries.iter().rev().find(|(key, _)| key == name);
+        match last {
+            Some((_, Json::String(text))) => {
+                let text = text.to_string();
+                self.take(name);
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+
     /// A required list of strings.
     pub(super) fn strings(&mut self, name: &'static str) -> Vec<String> {
         let items = self.list(name);

@@ -15,6 +15,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
+pub(super) use request::content;
 use response::{DeletedBody, DocumentBody, InfoBody, ListBody, PageBody, PageInfoBody};
 
 pub(super) fn routes() -> Router<App> {

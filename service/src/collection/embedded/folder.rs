@@ -38,9 +38,19 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::new(
             folder,
-            "another process has the folder open; a folder belongs to one server: give each its own \
-             --data-dir",
+            "another process has the folder open, and a folder belongs to one: end that one first, or name \
+             another --data-dir",
         )),
         Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Keeps others from locking a folder until the file is dropped, and tells whether nobody has locked it.
+/// Writes nothing.
+pub(super) fn keep_off(folder: &Path) -> (bool, Option<File>) {
+    let Ok(file) = File::open(folder.join(LOCK)) else { return (true, None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => (false, None),
+        _ => (true, Some(file)),
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use tantivy::TantivyError;
-use tantivy::directory::error::{OpenDirectoryError, OpenReadError, OpenWriteError};
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
 
 /// Of the fields and of what the analyser makes of text; another one makes every index anew.
 const FORMAT: &str = "1";
@@ -49,17 +49,33 @@ impl From<io::Error> for IndexError {
 impl From<TantivyError> for IndexError {
     fn from(error: TantivyError) -> Self {
         let io = match &error {
-            TantivyError::IoError(io) => Some(io),
-            TantivyError::OpenWriteError(OpenWriteError::IoError { io_error, .. })
-            | TantivyError::OpenReadError(OpenReadError::IoError { io_error, .. })
-            | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error, .. }) => {
-                Some(io_error)
-            }
+            TantivyError::IoError(io)
+            | TantivyError::LockFailure(LockError::IoError(io), _)
+            | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. })
+            | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
+            | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError {
+                io_error: io, ..
+            }) => Some(Self::from(io::Error::from(io.kind()))),
             _ => None,
         };
-        match io.map(|io| Self::from(io::Error::from(io.kind()))) {
+        match io {
             Some(known @ (Self::Full | Self::ReadOnly)) => known,
-            _ => Self::Broken(error.to_string()),
+            _ => Self::of_text(error.to_string()),
+        }
+    }
+}
+
+impl IndexError {
+    /// What an error's text says of the disk: what fails in another thread comes as text alone, and a full
+    /// disk must not look like an index, or a document, that is at fault.
+    fn of_text(text: String) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if says(&["os error 28", "StorageFull", "os error 122", "QuotaExceeded"]) {
+            Self::Full
+        } else if says(&["os error 30", "ReadOnlyFilesystem"]) {
+            Self::ReadOnly
+        } else {
+            Self::Broken(text)
         }
     }
 }

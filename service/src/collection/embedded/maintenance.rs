@@ -87,9 +87,9 @@ pub fn rebuild(folder: &Path, language: Language) -> Result<(), OpenError> {
 /// If there is no database to look into.
 pub fn check(folder: &Path) -> Result<Vec<Problem>, OpenError> {
     let connection = open_database(folder)?;
-    // Taken where no server has it, so that none begins to write meanwhile.
-    let lock = folder::lock(folder).ok();
-    let mut check = Check { folder, connection, is_alone: lock.is_some(), problems: Vec::new() };
+    // Held where no server has it, so that none begins to write meanwhile.
+    let (is_alone, _lock) = folder::keep_off(folder);
+    let mut check = Check { folder, connection, is_alone, problems: Vec::new() };
     if let Err(error) = check.run() {
         check.add(format!("the check cannot go on: {}", cause(&error)));
     }
@@ -97,12 +97,27 @@ pub fn check(folder: &Path) -> Result<Vec<Problem>, OpenError> {
 }
 
 /// Opens the database of a folder that has one, to read.
-fn open_database(folder: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open_database(folder: &Path) -> Result<Connection, OpenError> {
     let file = folder.join(DATABASE);
     if !file.is_file() {
-        return Err(OpenError::new(folder, format!("there is no `{DATABASE}`")));
+        let reason = format!("there is no `{DATABASE}`; name the --data-dir of a server");
+        return Err(OpenError::new(folder, reason));
     }
-    schema::open_for_reading(&file).map_err(|error| OpenError::new(folder, error))
+    let failed = |reason: String| OpenError::new(folder, reason);
+    let connection = schema::open_for_reading(&file).map_err(|error| failed(error.to_string()))?;
+    match schema::version(&connection) {
+        Ok(schema::VERSION) => Ok(connection),
+        Ok(0) => Err(failed("nothing has been kept there yet".to_owned())),
+        Ok(version) => Err(failed(format!(
+            "the data is of version {version}, this program reads {}",
+            schema::VERSION
+        ))),
+        Err(error) => match schema::open_unchanging(&file, &error) {
+            Some(connection) => connection.map_err(|error| failed(error.to_string())),
+            // Whoever reads it tells what is damaged.
+            None => Ok(connection),
+        },
+    }
 }
 
 struct Check<'a> {
@@ -278,7 +293,8 @@ impl Check<'_> {
     }
 }
 
-fn are_pages_of(pages: &Pages, text: &str) -> bool {
+/// Whether pages are those of a text.
+pub(super) fn are_pages_of(pages: &Pages, text: &str) -> bool {
     let (Pages::Ordered(ends) | Pages::Unordered(ends)) = pages else { return true };
     let last = ends.last().is_some_and(|&end| end as usize == text.len());
     last && ends.is_sorted() && ends.iter().all(|&end| text.is_char_boundary(end as usize))

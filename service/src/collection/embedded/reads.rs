@@ -270,7 +270,10 @@ pub(super) fn work(
     })
 }
 
-fn original_bytes(connection: &Connection, content: i64) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn original_bytes(
+    connection: &Connection,
+    content: i64,
+) -> Result<Option<Vec<u8>>, Error> {
     let mut statement =
         connection.prepare_cached("SELECT bytes FROM originals WHERE content = ?1")?;
     Ok(statement.query_row([content], |row| row.get(0)).optional()?)

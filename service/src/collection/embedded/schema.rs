@@ -1,6 +1,6 @@
 //! The database's shape, and how a connection is set up.
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
 
@@ -95,6 +95,27 @@ pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Opens a database that could not be read because its disk takes no writes, not even the small file by which
+/// processes agree on what they see. None if it is not that, or its log holds more than the database.
+pub(super) fn open_unchanging(
+    file: &Path,
+    error: &rusqlite::Error,
+) -> Option<rusqlite::Result<Connection>> {
+    let is_refused =
+        matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    let log = file.with_extension("sqlite-wal").metadata().map_or(0, |log| log.len());
+    let path = file.to_str().filter(|_| is_refused && log == 0)?;
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
+    Some(connection.and_then(|connection| set_up(&connection).map(|()| connection)))
+}
+
+/// The version of a database's shape; 0 if it is empty.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -105,14 +126,17 @@ fn migrate(connection: &mut Connection) -> Result<(), String> {
     let failed = |error: rusqlite::Error| error.to_string();
     let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
     let transaction = begun.map_err(failed)?;
-    let version = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-    let found = transaction.query_row("PRAGMA user_version", [], version).map_err(failed)?;
+    let found = version(&transaction).map_err(failed)?;
     let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..))
     else {
         return Err(format!(
             "the data is of version {found}, from a later program; this one knows up to {VERSION}"
         ));
     };
+    if missing.is_empty() {
+        // Nothing is written: a server must come up again while its disk is full.
+        return Ok(());
+    }
     for migration in missing {
         transaction.execute_batch(migration).map_err(failed)?;
     }

@@ -36,21 +36,24 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn add(fields: &mut Fields<'_>) -> AddDocumentFields {
-    let collection_name = fields.string("collection_name");
-    let path = fields.string("path");
+    AddDocumentFields {
+        collection_name: fields.string("collection_name"),
+        path: fields.string("path"),
+        content: content(fields),
+        metadata: fields.optional_metadata("metadata").unwrap_or_default(),
+        overwrite: fields.optional_bool("overwrite").unwrap_or(false),
+    }
+}
+
+/// What a document is added with, or which rule it breaks.
+pub(in super::super) fn content(fields: &mut Fields<'_>) -> Result<Content, Error> {
     let content = fields.tagged("content", "type", &KINDS, WRONG_KIND, |kind, fields| match kind {
         Kind::Text => Ok(Content::Text(DocumentText::plain(fields.string("text")))),
         Kind::Pages { ordered } => paged(&fields.strings("pages"), ordered),
         Kind::Auto => decode(&fields.string("base64_data")).map(Content::Auto),
     });
-    AddDocumentFields {
-        collection_name,
-        path,
-        // Nobody sees what stands for content of the wrong type.
-        content: content.unwrap_or_else(|| Ok(Content::Auto(Vec::new()))),
-        metadata: fields.optional_metadata("metadata").unwrap_or_default(),
-        overwrite: fields.optional_bool("overwrite").unwrap_or(false),
-    }
+    // Nobody sees what stands for content of the wrong type.
+    content.unwrap_or_else(|| Ok(Content::Auto(Vec::new())))
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Error> {

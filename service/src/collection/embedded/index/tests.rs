@@ -245,3 +245,15 @@ fn any_filter() -> impl Strategy<Value = Filter> {
         prop_oneof![inner.clone().prop_map(Filter::And), inner.prop_map(Filter::Or)]
     })
 }
+
+/// A full disk would be taken for a broken index, and documents marked as failed for good.
+#[test]
+fn a_full_disk_is_known_by_what_it_says() {
+    let in_thread = |text: &str| IndexError::from(TantivyError::ErrorInThread(text.to_owned()));
+    let full = std::io::Error::from_raw_os_error(28);
+    assert!(matches!(in_thread(&format!("Any {{ {full} }}")), IndexError::Full));
+    assert!(matches!(in_thread(&format!("{full:?}")), IndexError::Full));
+    let read_only = std::io::Error::from_raw_os_error(30);
+    assert!(matches!(in_thread(&format!("{read_only:?}")), IndexError::ReadOnly));
+    assert!(matches!(in_thread("a panic"), IndexError::Broken(text) if text.contains("a panic")));
+}
