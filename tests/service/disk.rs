@@ -6,15 +6,16 @@ use reranker_proto::v1::add_document_request::Content;
 use reranker_proto::v1::collections_client::CollectionsClient;
 use reranker_proto::v1::{AddDocumentRequest, GetDocumentRequest};
 use reranker_tests::checkpoint::Checkpoint;
-use reranker_tests::process::{Process, command, run, stderr};
+use reranker_tests::process::{Process, binary, run, stderr};
 use reranker_tests::raw::{Answer, Connection};
 use reranker_tests::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -48,21 +49,33 @@ impl Disk {
         Ok(Some(disk))
     }
 
-    /// Its root, as other namespaces see it.
+    /// The folder for collections, as processes of the namespace see it.
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its root, as other namespaces see it. `SQLite` does not follow such a path.
     fn path(&self) -> PathBuf {
         let folder = self.folder.path().display();
         PathBuf::from(format!("/proc/{}/root{folder}", self.holder.id()))
     }
 
-    fn make_read_only(&self) -> Result<()> {
+    /// Runs a command in the namespace.
+    fn run(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Output> {
         let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
-        let done = Command::new("nsenter")
-            .arg(namespace)
-            .args(["mount", "-o", "remount,ro"])
-            .arg(self.folder.path())
-            .output()?;
+        Ok(Command::new("nsenter").arg(namespace).arg(program).args(args).output()?)
+    }
+
+    fn make_read_only(&self) -> Result<()> {
+        let folder = self.folder.path().display().to_string();
+        let done = self.run("mount", &["-o", "remount,ro", &folder])?;
         ensure!(done.status.success(), "{}", stderr(&done));
         Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let folder = self.data().display().to_string();
+        sound(&self.run(binary(), &["collections", "check", "--data-dir", &folder])?)
     }
 }
 
@@ -82,10 +95,19 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path) -> Result<Self> {
+        Self::start_in_shell("exec \"$@\"", "", folder)
+    }
+
+    fn start_on(disk: &Disk) -> Result<Self> {
+        let script = r#"exec nsenter "--mount=/proc/$0/ns/mnt" "$@""#;
+        Self::start_in_shell(script, &disk.holder.id().to_string(), &disk.data())
+    }
+
+    fn start_in_shell(script: &str, argument: &str, folder: &Path) -> Result<Self> {
         let model = Checkpoint::least(1);
         let (name, folder) = (model.model("m"), folder.display().to_string());
         let flags = ["--model", &name, "--max-batch-tokens", "512", "--data-dir", &folder];
-        let process = Process::serve(&flags, &[])?.ready()?;
+        let process = Process::serve_in_shell(script, argument, &flags, &[])?.ready()?;
         Ok(Self { process, _model: model })
     }
 
@@ -131,10 +153,10 @@ impl Server {
     }
 }
 
-fn check(folder: &Path) -> Result<()> {
-    let output = run(["collections", "check", "--data-dir", &folder.display().to_string()]);
-    let problems = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{problems}{}", stderr(&output));
+/// Whether a check found nothing.
+fn sound(check: &Output) -> Result<()> {
+    let problems = String::from_utf8_lossy(&check.stdout);
+    ensure!(check.status.success(), "{problems}{}", stderr(check));
     Ok(())
 }
 
@@ -142,8 +164,7 @@ fn check(folder: &Path) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_writes_and_nothing_else() -> Result<()> {
     let Some(disk) = Disk::new(64 << 20)? else { return Ok(()) };
-    let folder = disk.path().join("data");
-    let server = Server::start(&folder)?;
+    let server = Server::start_on(&disk)?;
     let mut grpc = CollectionsClient::connect(server.process.grpc.clone()).await?;
     server.post("collections/add-collection", &json!({"collection_name": "c"}))?;
     ensure!(server.add("first", "otter")?.status == 201);
@@ -215,7 +236,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() -> Result<()> {
     ensure!(server.found("otter")? == ["after", "first"].map(str::to_owned).into());
     let herons = server.found("heron0")?;
     ensure!(herons == kept, "{herons:?}, acknowledged: {kept:?}");
-    check(&folder)?;
+    disk.check()?;
 
     // The same after a process that dies while the disk is full.
     // As much of it as there is room for.
@@ -226,33 +247,34 @@ async fn a_full_disk_refuses_writes_and_nothing_else() -> Result<()> {
     }
     drop(server);
     fs::remove_file(&ballast)?;
-    let server = Server::start(&folder)?;
+    let server = Server::start_on(&disk)?;
     server.settled().await;
     let herons = server.found("heron0")?;
     ensure!(herons == kept, "{herons:?}, acknowledged: {kept:?}");
     server.end()?;
-    check(&folder)
+    disk.check()
 }
 
 /// A copy on a disk that takes no writes could not be looked into, or a server on it would fail later.
 #[test]
 fn a_read_only_disk_is_read_and_not_served() -> Result<()> {
     let Some(disk) = Disk::new(16 << 20)? else { return Ok(()) };
-    let folder = disk.path().join("data");
-    let data_dir = folder.display().to_string();
+    let data_dir = disk.data().display().to_string();
     let line = json!({"collection_name": "c", "path": "a", "content": "otter"}).to_string();
-    let file = disk.path().join("lines");
+    let lines = tempfile::tempdir()?;
+    let file = lines.path().join("lines");
     fs::write(&file, line)?;
-    let collections =
-        |words: &[&str]| run([&["collections"], words, &["--data-dir", &data_dir]].concat());
     let file = file.display().to_string();
-    ensure!(collections(&["import", &file]).status.success());
+    let collections = |words: &[&str]| {
+        disk.run(binary(), &[&["collections"], words, &["--data-dir", &data_dir]].concat())
+    };
+    ensure!(collections(&["import", &file])?.status.success());
     disk.make_read_only()?;
 
     let copy = tempfile::tempdir()?;
     let copy = copy.path().join("copy").display().to_string();
     for words in [&["list"][..], &["export"], &["check"], &["backup", &copy]] {
-        let output = collections(words);
+        let output = collections(words)?;
         ensure!(output.status.success(), "{words:?}: {}", stderr(&output));
     }
     let model = Checkpoint::least(1);
@@ -263,7 +285,7 @@ fn a_read_only_disk_is_read_and_not_served() -> Result<()> {
         &[&serve[..], &listen].concat()[..],
         &["collections", "import", &file, "--data-dir", &data_dir],
     ] {
-        let output = command(words).output()?;
+        let output = disk.run(binary(), words)?;
         let told = stderr(&output);
         ensure!(output.status.code() == Some(1), "{output:?}");
         ensure!(told.contains(&data_dir) && told.contains("Read-only file system"), "{told}");
@@ -305,7 +327,8 @@ async fn a_lost_index_is_served_again_after_a_restart() -> Result<()> {
         ensure!(server.add(&path, "heron")?.status == 201);
         server.settled().await;
         ensure!(server.found("heron")?.contains(&path), "{what}");
-        check(folder.path()).context(what)?;
+        let folder = folder.path().display().to_string();
+        sound(&run(["collections", "check", "--data-dir", &folder])).context(what)?;
     }
     let Err(error) = Server::start(folder.path()) else { bail!("two servers have one folder") };
     ensure!(format!("{error:#}").contains("another process has the folder open"), "{error:#}");
