@@ -104,7 +104,12 @@ impl PassageIndex {
         // Taken, so that after an error it is dropped with what it holds.
         let mut writer = match kept.take() {
             Some(writer) => writer,
-            None => self.index.writer_with_num_threads(1, WRITER_BYTES)?,
+            None => {
+                let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
+                // A process that was killed before its commit leaves files of the names that come next.
+                writer.garbage_collect_files().wait()?;
+                writer
+            }
         };
         let versions = add.iter().map(|document| &document.version).chain(remove);
         for version in versions {
