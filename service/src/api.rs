@@ -3,6 +3,7 @@
 //! A request is parsed and checked here, runs as a domain request in [`App`](crate::app::App), and
 //! its answer is written here. Both protocols use the same checks (`convert`) and the same use-case.
 
+mod canned;
 pub(crate) mod convert;
 pub(crate) mod fuzzing;
 pub(crate) mod grpc;
@@ -46,6 +47,17 @@ impl Access {
     pub(crate) fn check(self, principal: &Principal) -> Result<(), Error> {
         if self == Self::Write && principal.read_only { Err(Error::ReadOnlyKey) } else { Ok(()) }
     }
+}
+
+/// Requests over this are decoded on the blocking pool: 64 KiB of JSON take about 0.1 ms, 16 MiB take 30.
+const INLINE_BYTES: usize = 64 * 1024;
+
+/// Does on the blocking pool what would hold up an async thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Internal { cause: format!("on the blocking pool: {error}") })?
 }
 
 /// Turns a panic of a handler into an internal error: one bad request must not end a connection

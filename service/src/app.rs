@@ -7,7 +7,6 @@ mod collections;
 mod models;
 
 use crate::auth::Principal;
-use crate::collection::Statistics;
 use crate::error::Error;
 use crate::metrics::{self, Metrics, Work};
 use crate::mock;
@@ -26,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use collections::Collections;
+use collections::Counted;
 pub use models::Alias;
 
 /// The service without its protocols. Clones share everything.
@@ -43,7 +43,7 @@ struct Inner {
     /// None: collections are off.
     collections: OnceLock<Collections>,
     /// Documents as they were counted last.
-    counted: AsyncMutex<Option<(Instant, Statistics)>>,
+    counted: AsyncMutex<Option<Counted>>,
     stage: watch::Sender<Stage>,
     in_flight: TaskTracker,
     /// One turn a core: text becomes tokens no faster with more.

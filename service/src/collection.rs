@@ -24,6 +24,7 @@ pub use document::{
     NewDocument, Pages,
 };
 use filter::Filter;
+use jiff::Timestamp;
 pub(crate) use metadata::is_attribute;
 pub use metadata::{Metadata, MetadataValue};
 use std::ops::Range;
@@ -98,6 +99,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Counts of one collection, or of all.
     async fn statistics(&self, collection: Option<&CollectionName>) -> Result<Statistics, Error>;
+
+    /// When the version was made that is to be searchable next and is not yet; none: nothing waits.
+    async fn waiting_since(&self) -> Result<Option<Timestamp>, Error>;
 
     /// The bytes that were sent as a document; none if no document has this id.
     async fn original(&self, id: Uuid) -> Result<Option<Original>, Error>;

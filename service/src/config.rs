@@ -6,7 +6,10 @@ mod collections;
 mod effective;
 mod limits;
 mod mock;
+mod models;
 mod security;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 use crate::app::{Alias, RequestLimits};
@@ -15,77 +18,17 @@ use crate::server::{Addresses, Edge};
 use clap::{Args, ValueEnum};
 use limits::LimitsArgs;
 pub use limits::MAX_DOCUMENT_BYTES;
-use reranker_engine::{
-    Device, Dtype, EngineOptions, MAX_BATCH_TOKENS, ModelSpec, Source, SpecialTokens,
-};
+use reranker_engine::{Device, Dtype, EngineOptions, MAX_BATCH_TOKENS, SpecialTokens};
 use security::SecurityArgs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::str::FromStr;
 use std::time::Duration;
 
 pub use collections::{CollectionsArgs, CollectionsConfig, CollectionsStore};
 pub use effective::effective;
 pub use mock::MockArgs;
+pub use models::ModelChoice;
 pub use traces::{TraceProtocol, Traces};
-
-/// A model to load.
-#[derive(Clone, Debug)]
-pub struct ModelChoice {
-    /// Its name, prompt and limits.
-    pub spec: ModelSpec,
-    /// Where its files come from.
-    pub source: Source,
-}
-
-impl FromStr for ModelChoice {
-    type Err = String;
-
-    /// `NAME` of a known model, or `NAME=SOURCE`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, source) = match text.split_once('=') {
-            Some((name, source)) => (name, Some(source)),
-            None => (text, None),
-        };
-        if name.is_empty() {
-            return Err("a model needs a name".to_owned());
-        }
-        let source = source.map(Source::from_str).transpose().map_err(|error| error.to_string())?;
-        let spec = ModelSpec::find(name).cloned();
-        match (spec, source) {
-            (spec, Some(source)) => {
-                Ok(Self { spec: spec.unwrap_or_else(|| ModelSpec::custom(name)), source })
-            }
-            (Some(spec), None) => {
-                let source = spec.source().ok_or_else(|| needs_source(name))?;
-                Ok(Self { spec, source })
-            }
-            (None, None) => Err(needs_source(name)),
-        }
-    }
-}
-
-fn needs_source(name: &str) -> String {
-    let known: Vec<&str> = ModelSpec::known().iter().map(|spec| &*spec.name).collect();
-    format!(
-        "`{name}` is not one of {}; give a source with it: {name}=DIRECTORY or \
-         {name}=hf:ORGANISATION/REPOSITORY[@REVISION]",
-        known.join(", ")
-    )
-}
-
-impl FromStr for Alias {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, model)) if !name.is_empty() && !model.is_empty() => {
-                Ok(Self { name: name.to_owned(), model: model.to_owned() })
-            }
-            _ => Err(format!("`{text}` is not NAME=MODEL")),
-        }
-    }
-}
 
 /// How a model runs.
 #[derive(Args, Clone, Debug)]
@@ -347,111 +290,5 @@ impl TryFrom<ServeArgs> for Config {
             models: args.models,
             aliases: args.aliases,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        serve: ServeArgs,
-    }
-
-    fn config(flags: &str) -> Result<Config, String> {
-        let flags = Flags::try_parse_from(std::iter::once("serve").chain(flags.split_whitespace()));
-        flags.map_err(|error| error.to_string())?.serve.try_into()
-    }
-
-    /// `make run` and the README's first example start without a flag.
-    #[test]
-    fn the_defaults_serve_the_demo_model() {
-        let config = config("").expect("is consistent");
-        assert_eq!(config.models.len(), 1);
-        assert_eq!(config.models[0].spec.name, "demo");
-        assert_eq!(config.models[0].source, Source::Embedded);
-        assert_eq!(config.listen.http.port(), 8080);
-    }
-
-    /// A server that starts with half of what it was told answers 404 in production.
-    #[test]
-    fn contradictions_are_refused_with_what_contradicts() {
-        for (flags, part) in [
-            ("--model nope", "`nope` is not one of demo, zerank-1-small"),
-            ("--model demo --model demo", "--model `demo` is given twice"),
-            ("--model =x", "a model needs a name"),
-            ("--model x=hf:", "is not a model source"),
-            ("--alias demo=demo", "--alias `demo` is the name of a model"),
-            ("--alias a=b", "`b` is not served; served: demo"),
-            ("--alias a=demo,a=demo", "--alias `a` is given twice"),
-            ("--alias a", "`a` is not NAME=MODEL"),
-            (
-                "--max-queued-tokens 5 --max-batch-tokens 6",
-                "--max-queued-tokens 5 is below --max-batch-tokens 6",
-            ),
-            ("--max-queue-seconds 0", "`0` is not a number of seconds above 0"),
-            ("--interactive-seconds NaN", "`NaN` is not a number of seconds above 0"),
-            ("--mock --model demo", "--mock loads no model: leave out --model demo or --mock"),
-            ("--mock --alias a=demo", "--mock takes any model's name: leave out --alias a=demo"),
-            (
-                "--mock --api-keys-file k",
-                "--mock takes any key: leave out --api-keys-file k or --mock",
-            ),
-            ("--mock --data-dir d", "--mock keeps no collections: leave out --data-dir d"),
-            ("--collections embedded", "--collections embedded needs a --data-dir"),
-            ("--language klingon", "`klingon` is not one of none, arabic"),
-            ("--candidates 0", "1..=10000"),
-            ("--ingest-workers 65", "1..=64"),
-            ("--public-url here", "`here` is not https://HOST"),
-            ("--max-batch-tokens 0", "`0` is not a number from 1 to 32768"),
-            ("--max-batch-tokens 32769", "`32769` is not a number from 1 to 32768"),
-            ("--device gpu", "`gpu` is not one of auto, cpu"),
-            ("--http-listen here", "--http-listen"),
-            (
-                "--max-inflight-bytes 1000",
-                "--max-inflight-bytes 1000 is below --max-body-bytes 16777216",
-            ),
-            (
-                "--max-inflight-bytes 16777216 --max-document-bytes 16777217",
-                "--max-inflight-bytes 16777216 is below --max-document-bytes 16777217",
-            ),
-            ("--max-document-bytes 2000000000", "1..=1073741824"),
-            ("--fast-bytes-per-minute 100", "--fast-bytes-per-minute 100 is below 150"),
-            ("--max-header-bytes 100", "8192"),
-            ("--header-timeout-seconds 0", "--header-timeout-seconds"),
-            ("--tls-cert c", "--tls-cert `c` needs --tls-key"),
-            ("--tls-key k", "--tls-key `k` needs --tls-cert"),
-            ("--tls-client-ca a", "--tls-client-ca `a` needs --tls-cert and --tls-key"),
-            ("--cors-allow-origin a.example", "`a.example` is not an origin"),
-        ] {
-            let error = config(flags).err().unwrap_or_else(|| panic!("{flags} is taken"));
-            assert!(error.contains(part), "{flags}: {error}");
-        }
-    }
-
-    /// A query counts once for each document and is sent once: what counts more than a body may be long
-    /// is no contradiction.
-    #[test]
-    fn requests_may_count_more_than_they_send() {
-        let config =
-            config("--max-request-bytes 5000 --max-body-bytes 1000").expect("is consistent");
-        assert_eq!((config.limits.bytes, config.limits.body_bytes), (5_000, 1_000));
-    }
-
-    /// Clients that fix a name, and several models in one process, need both flags together.
-    #[test]
-    fn models_and_aliases_are_read() {
-        let flags =
-            "--model zerank-1-small --model own=/models/own --alias zerank-1=zerank-1-small";
-        let config = config(flags).expect("is consistent");
-        let sources: Vec<String> =
-            config.models.iter().map(|model| model.source.to_string()).collect();
-        assert!(sources[0].starts_with("hf:zeroentropy/zerank-1-small-reranker@"), "{sources:?}");
-        assert_eq!(sources[1], "/models/own");
-        let alias = Alias { name: "zerank-1".into(), model: "zerank-1-small".into() };
-        assert_eq!(config.aliases, [alias]);
     }
 }

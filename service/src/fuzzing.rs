@@ -6,6 +6,9 @@ pub use crate::api::grpc::fuzzing::{grpc_rerank_message, grpc_stream_message, gr
 pub use crate::api::http::fuzzing::{compat_body, http_rerank_body, http_timeouts};
 
 use crate::auth::Keys;
+use crate::collection::passages;
+use crate::parse::{ParseLimits, parse};
+use std::time::{Duration, Instant};
 
 /// The parsers of single headers: the first byte says which.
 pub fn headers(bytes: &[u8]) {
@@ -37,4 +40,38 @@ pub fn keys_file(bytes: &[u8]) {
             assert!(longest.len() < 24 || !error.contains(longest), "{error}");
         }
     }
+}
+
+/// A file becomes text within the limits, which splits into passages, or is refused in time. The first byte says
+/// which ending its path has.
+pub fn parse_file(bytes: &[u8]) {
+    let Some((kind, file)) = bytes.split_first() else { return };
+    let path = match kind {
+        b'p' => "a.pdf",
+        b'd' => "a.docx",
+        b'c' => "a.csv",
+        b'h' => "a.html",
+        b'm' => "a.md",
+        b't' => "a.txt",
+        _ => "a",
+    };
+    let limits = ParseLimits {
+        text_bytes: 1 << 20,
+        pages: 100,
+        expanded_bytes: 4 << 20,
+        time: Duration::from_secs(4),
+    };
+    let started = Instant::now();
+    if let Ok(document) = parse(path, file, &limits) {
+        assert!(document.text.len() <= limits.text_bytes);
+        assert!(document.pages.count().is_none_or(|pages| pages as usize <= limits.pages));
+        let passages = passages::split(&document);
+        for passage in passages.coarse.iter().chain(&passages.fine) {
+            let text = &document.text[passage.bytes.start as usize..passage.bytes.end as usize];
+            assert_eq!(text.trim(), text);
+            assert_eq!(text.chars().count(), passage.chars.len());
+        }
+    }
+    // What does not look at the clock itself is far shorter than that.
+    assert!(started.elapsed() < 2 * limits.time, "it takes {:?}", started.elapsed());
 }

@@ -19,7 +19,7 @@ export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-
 cargo build --package reranker-fuzz --features libfuzzer --profile fuzz --target "$host"
 
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(http_body compat_body headers grpc_message grpc_stream keys_file)
+[ ${#targets[@]} -gt 0 ] || targets=(http_body compat_body headers grpc_message grpc_stream keys_file parse_file)
 status=0
 for target in "${targets[@]}"; do
   run=$CARGO_TARGET_DIR/runs/$target

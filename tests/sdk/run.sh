@@ -134,6 +134,7 @@ pytest() {
 cd "$work/node"
 for name in current alpha6 compat fuzz; do pytest "$name" "$tests/python/test_$name.py"; done
 pytest current "$tests/python/test_collections.py"
+pytest fuzz "$tests/python/test_fuzz_collections.py"
 node --test --test-reporter=tap || status=1
 # The suite's own options start a process a core, which takes longer than the tests.
 cd "$work/suite"

@@ -9,13 +9,14 @@ type Target = fn(&[u8]);
 #[test]
 fn the_corpus_of_every_target_passes() -> Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let targets: [(&str, Target); 6] = [
+    let targets: [(&str, Target); 7] = [
         ("http_body", reranker::fuzzing::http_rerank_body),
         ("headers", reranker::fuzzing::headers),
         ("grpc_message", reranker::fuzzing::grpc_rerank_message),
         ("grpc_stream", reranker::fuzzing::grpc_stream_message),
         ("compat_body", reranker::fuzzing::compat_body),
         ("keys_file", reranker::fuzzing::keys_file),
+        ("parse_file", reranker::fuzzing::parse_file),
     ];
     let mut folders = std::fs::read_dir(&corpus)?.collect::<Result<Vec<_>, _>>()?;
     folders.retain(|folder| !targets.iter().any(|(name, _)| *folder.file_name() == **name));

@@ -16,48 +16,30 @@ use reranker_proto::v1::{
     TopDocumentsRequest, UpdateDocumentRequest,
 };
 use reranker_tests::certificates::Files;
-use reranker_tests::checkpoint::Checkpoint;
-use reranker_tests::server::{Running, Settings, load};
-use reranker_tests::until;
+use reranker_tests::library::Library;
+use reranker_tests::server::Settings;
 use serde_json::json;
 use std::collections::HashMap;
-use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
 struct Server {
-    running: Running,
+    library: Library,
     client: CollectionsClient<Channel>,
-    _folder: TempDir,
 }
 
 impl Server {
     async fn new(settings: Settings) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let settings = Settings { data_dir: Some(folder.path().to_owned()), ..settings };
-        let model = load("m", Checkpoint::least(1), reranker_engine::EngineOptions::default());
-        let running = Running::start_with(vec![model.await?], settings).await?;
+        let library = Library::start(settings).await?;
         let client =
-            CollectionsClient::new(running.channel().await?).max_encoding_message_size(usize::MAX);
-        Ok(Self { running, client, _folder: folder })
+            CollectionsClient::new(library.channel().await?).max_encoding_message_size(usize::MAX);
+        Ok(Self { library, client })
     }
 
     async fn add(&mut self, name: &str) -> Result<(), Status> {
         let request = AddCollectionRequest { collection_name: name.into(), num_shards: None };
         self.client.add_collection(request).await.map(drop)
-    }
-
-    async fn settled(&self) {
-        until("nothing waits", async || {
-            let mut client = self.client.clone();
-            let status = client.get_status(GetStatusRequest::default()).await;
-            status.is_ok_and(|status| {
-                let status = status.into_inner();
-                status.parsing_documents + status.indexing_documents == 0
-            })
-        })
-        .await;
     }
 }
 
@@ -109,7 +91,7 @@ async fn documents_are_added_found_changed_and_deleted() -> Result<()> {
     server.client.add_document(document("c", Content::UnorderedPages(pages))).await?;
     server.client.add_document(document("d.csv", Content::Auto(b"x,y\n1,2\n".into()))).await?;
     server.client.add_document(document("e.bin", Content::Auto(vec![0, 255, 1]))).await?;
-    server.settled().await;
+    server.library.settled().await?;
 
     let status = server.client.get_status(GetStatusRequest::default()).await?.into_inner();
     let expected = GetStatusResponse {
@@ -131,7 +113,7 @@ async fn documents_are_added_found_changed_and_deleted() -> Result<()> {
     ensure!(found.metadata == metadata && found.index_status() == DocumentStatus::Indexed);
     ensure!((found.path.as_str(), found.size, found.num_pages) == ("a", 5, None));
     ensure!(found.created_at.is_some_and(|at| at.seconds > 1_700_000_000));
-    let original = server.running.http() + &found.file_url;
+    let original = server.library.http() + &found.file_url;
     ensure!(reqwest::get(original).await?.text().await? == "otter");
     ensure!(server.client.get_document(at("b", false)).await?.into_inner().content.is_none());
 
@@ -196,7 +178,7 @@ async fn wrong_fields_are_named() -> Result<()> {
         let details = status.get_details_bad_request().into_iter();
         details.flat_map(|it| it.field_violations).map(|violation| violation.field).collect()
     };
-    let mut query = server.running.grpc().await?;
+    let mut query = server.library.grpc().await?;
     let mut filtered = async |filter: prost_types::Value| {
         let request = TopDocumentsRequest {
             collection_name: "c".into(),
@@ -296,7 +278,31 @@ async fn only_documents_may_be_large() -> Result<()> {
     let (code, message) = refusal(server.add(&"x".repeat(1_000)).await.map(Response::new))?;
     ensure!(code == Code::OutOfRange && message.contains("1000 bytes"), "{message}");
     let body = json!({"collection_name": "c", "path": "a", "include_content": true});
-    let answer = server.running.post("/v1/documents/get-document-info", &body).await?;
+    let answer = server.library.post("/v1/documents/get-document-info", &body).await?;
     ensure!(answer.body["document"]["size"] == 4_900);
+    Ok(())
+}
+
+/// A long document would be refused for its length alone, or a broken one for what it is not.
+#[tokio::test]
+async fn long_messages_are_read_as_short_ones() -> Result<()> {
+    let mut server = Server::new(Settings::default()).await?;
+    server.add("c").await?;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build()?;
+    let url =
+        format!("http://{}/reranker.v1.Collections/AddDocument", server.library.addresses.grpc);
+    for (path, length) in [("short", 1_000), ("long", 300_000)] {
+        server.client.add_document(document(path, text(&"x".repeat(length)))).await?;
+        ensure!(server.library.document(path).await?["size"] == length);
+
+        // The field `text`, which is no UTF-8.
+        let mut message = vec![0x1a];
+        prost::encode_length_delimiter(length, &mut message)?;
+        message.resize(message.len() + length, 0xff);
+        let framed = [&[0], &u32::try_from(message.len())?.to_be_bytes()[..], &message].concat();
+        let request = client.post(&url).header("content-type", "application/grpc");
+        let answer = request.header("te", "trailers").body(framed).send().await?;
+        ensure!(answer.headers()["grpc-status"] == "3", "{path}: {answer:?}");
+    }
     Ok(())
 }

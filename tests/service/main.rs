@@ -1,14 +1,18 @@
 //! One module a behaviour: what a user of the service relies on.
 
+mod bad_files;
 mod bench;
 mod cli;
 mod clock;
 mod collections_cli;
+mod collections_http;
+mod collections_parity;
 mod compat;
 mod connections;
 mod cors;
 mod deadlines;
 mod disk;
+mod downloads;
 mod faults;
 mod faults_under_load;
 mod fuzz_corpus;
@@ -28,6 +32,7 @@ mod mock;
 mod openapi;
 mod overload;
 mod parity;
+mod queries_http;
 mod rate_limits;
 mod rerank_answers;
 mod rerank_stream;

@@ -357,6 +357,7 @@ async fn documents_and_searches_are_counted() -> Result<()> {
     // "otter", "one\ntwo" and "x: 1\ny: 2".
     assert_close(scrape.sum("reranker_collection_indexed_bytes", &[]), 21.0);
     assert_close(scrape.sum("reranker_ingest_bytes_total", &[]), 21.0);
+    assert_close(scrape.sum("reranker_index_lag_seconds", &[]), 0.0);
     // A long one and a short one a document, a further short one for the second page.
     assert_close(scrape.sum("reranker_ingest_passages_total", &[]), 7.0);
     Ok(())

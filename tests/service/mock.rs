@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use reqwest::{Client, Method};
-use reranker_proto::v1::RerankRequest;
+use reranker_proto::v1::collections_client::CollectionsClient;
 use reranker_proto::v1::reranker_client::RerankerClient;
+use reranker_proto::v1::{self, RerankRequest};
 use reranker_tests::process::{Process, run, stderr};
 use serde_json::{Value, json};
 
@@ -123,6 +124,73 @@ async fn names_come_back_and_lists_end() -> Result<()> {
     let paths = json!({"collection_name": "c", "path": ["a", "b"]});
     let deleted = ok(&server, "/documents/delete-document", &paths).await?;
     assert_eq!(deleted, json!({"deleted_paths": ["a", "b"]}));
+    Ok(())
+}
+
+/// A program that keeps its documents over gRPC could not be tested, or would meet another world there.
+#[tokio::test]
+async fn grpc_has_the_same_collections() -> Result<()> {
+    let server = Process::serve(&["--mock"], &[])?.ready()?;
+    let mut client = CollectionsClient::connect(server.grpc.clone()).await?;
+    let (collection_name, path) = ("c".to_owned(), "p".to_owned());
+    client.add_collection(v1::AddCollectionRequest::default()).await?;
+    client.add_document(v1::AddDocumentRequest::default()).await?;
+    client.update_document(v1::UpdateDocumentRequest::default()).await?;
+    client.delete_collection(v1::DeleteCollectionRequest::default()).await?;
+    let paths = vec!["a".to_owned(), "b".to_owned()];
+    let delete = v1::DeleteDocumentsRequest { paths: paths.clone(), ..Default::default() };
+    assert_eq!(client.delete_documents(delete).await?.into_inner().deleted_paths, paths);
+    let names = client.list_collections(v1::ListCollectionsRequest {}).await?.into_inner();
+    let body = ok(&server, "/collections/get-collection-list", &json!({})).await?;
+    assert_eq!(json!(names.collection_names), body["collection_names"]);
+    let status = client.get_status(v1::GetStatusRequest::default()).await?.into_inner();
+    let body = ok(&server, "/status/get-status", &json!({})).await?;
+    assert_eq!(json!(status.indexed_documents), body["num_indexed_documents"]);
+    assert_eq!(json!(status.indexed_bytes), body["num_indexed_bytes"]);
+
+    let names = json!({"collection_name": "c", "path": "p", "include_content": true});
+    let body = &ok(&server, "/documents/get-document-info", &names).await?["document"];
+    let get = v1::GetDocumentRequest {
+        collection_name: collection_name.clone(),
+        path: path.clone(),
+        include_content: true,
+    };
+    let answer = client.get_document(get).await?.into_inner();
+    let document = answer.document.context("a document")?;
+    assert_eq!(json!(answer.content), body["content"]);
+    for (grpc, name) in [
+        (json!(document.id), "id"),
+        (json!(document.collection_name), "collection_name"),
+        (json!(document.path), "path"),
+        (json!(document.size), "size"),
+        (json!(format!("{}{}", server.http, document.file_url)), "file_url"),
+    ] {
+        assert_eq!(grpc, body[name], "{name}");
+    }
+    assert_eq!(document.index_status(), v1::DocumentStatus::Indexed);
+    let list = |path_gt: Option<&str>| v1::ListDocumentsRequest {
+        collection_name: collection_name.clone(),
+        path_gt: path_gt.map(str::to_owned),
+        ..Default::default()
+    };
+    assert_eq!(client.list_documents(list(None)).await?.into_inner().documents.len(), 1);
+    assert!(client.list_documents(list(Some("a"))).await?.into_inner().documents.is_empty());
+    let page = v1::GetPageRequest { collection_name, path, page_index: 3, include_content: false };
+    let page = client.get_page(page).await?.into_inner();
+    assert_eq!((page.page_index, page.content), (3, None));
+
+    let mut queries = RerankerClient::connect(server.grpc.clone()).await?;
+    let body = ok(&server, "/queries/top-snippets", &json!({})).await?;
+    let found = queries.top_snippets(v1::TopSnippetsRequest::default()).await?.into_inner();
+    assert_eq!(json!(found.results[0].content), body["results"][0]["content"]);
+    assert_eq!(json!(found.results[0].end_index), body["results"][0]["end_index"]);
+    assert_eq!(found.document_results[0].path, found.results[0].path);
+    let found = queries.top_pages(v1::TopPagesRequest::default()).await?.into_inner();
+    assert_eq!((found.results.len(), found.document_results.len()), (1, 1));
+    let body = ok(&server, "/queries/top-documents", &json!({})).await?;
+    let found = queries.top_documents(v1::TopDocumentsRequest::default()).await?.into_inner();
+    assert_eq!(json!(found.results[0].path), body["results"][0]["path"]);
+    assert_eq!(json!(found.results[0].score), body["results"][0]["score"]);
     Ok(())
 }
 

@@ -1,27 +1,28 @@
 //! Tens of thousands of requests of every kind against the real binary: nothing grows, nothing is lost,
 //! nothing is counted twice.
 
+mod job;
+mod tally;
+
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
+use job::Job;
 use prost::Message;
 use reranker_proto::v1::rerank_stream_request::Message as Sent;
 use reranker_proto::v1::rerank_stream_response::Message as Received;
 use reranker_proto::v1::reranker_client::RerankerClient;
-use reranker_proto::v1::{
-    LatencyMode, RerankRequest, RerankStreamDocuments, RerankStreamHeader, RerankStreamRequest,
-};
+use reranker_proto::v1::{RerankStreamDocuments, RerankStreamHeader, RerankStreamRequest};
 use reranker_tests::certificates::Files;
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::process::Process;
 use reranker_tests::raw::Connection;
 use reranker_tests::scrape::Scrape;
 use reranker_tests::until;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,166 +47,6 @@ fn requests() -> Result<usize> {
     match std::env::var("RERANKER_SOAK_REQUESTS") {
         Ok(text) => text.parse().with_context(|| format!("RERANKER_SOAK_REQUESTS `{text}`")),
         Err(_) => Ok(30_000),
-    }
-}
-
-/// Protocol and route.
-type Route = (&'static str, &'static str);
-
-/// What the clients know.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Requests that were answered, by what with.
-    answered: BTreeMap<(Route, &'static str), u64>,
-    /// Requests that the server had begun when their client went away.
-    left: BTreeMap<Route, u64>,
-}
-
-impl Tally {
-    fn answered(&mut self, route: Route, word: &'static str) {
-        *self.answered.entry((route, word)).or_default() += 1;
-    }
-
-    fn left(&mut self, route: Route) {
-        *self.left.entry(route).or_default() += 1;
-    }
-
-    fn add(&mut self, other: Self) {
-        for (key, count) in other.answered {
-            *self.answered.entry(key).or_default() += count;
-        }
-        for (key, count) in other.left {
-            *self.left.entry(key).or_default() += count;
-        }
-    }
-
-    /// Every answered request is counted as what it was answered; those whose clients left are counted
-    /// once each, as cancelled, or as what they would have been answered.
-    fn assert_is_in(&self, scrape: &Scrape) {
-        let mut left = self.left.clone();
-        let mut answered = self.answered.clone();
-        let mut cancelled: BTreeMap<&str, f64> = BTreeMap::new();
-        for (key, count) in
-            scrape.by("reranker_requests_total", &["protocol", "route", "model", "class", "code"])
-        {
-            let [protocol, route, _, _, code] = &key[..] else { unreachable!("five labels") };
-            let find = |known: &Route| known.0 == protocol && known.1 == route;
-            let known = answered.iter_mut().find(|((known, word), _)| find(known) && word == code);
-            let mut count = count as u64;
-            if code == "cancelled" {
-                *cancelled.entry(if protocol == "http" { "http" } else { "grpc" }).or_default() +=
-                    count as f64;
-            }
-            if let Some((_, expected)) = known {
-                let taken = count.min(*expected);
-                *expected -= taken;
-                count -= taken;
-            }
-            if count > 0 {
-                assert!(
-                    ["cancelled", "ok", "invalid_request"].contains(&&**code),
-                    "{key:?}: {count}"
-                );
-                let left = left.iter_mut().find(|(known, _)| find(known));
-                let (_, left) = left.unwrap_or_else(|| panic!("{key:?} was never sent"));
-                assert!(*left >= count, "{key:?}: {count} too many, {left} of clients that left");
-                *left -= count;
-            }
-        }
-        assert!(answered.values().all(|count| *count == 0), "answered, not counted: {answered:?}");
-        assert!(left.values().all(|count| *count == 0), "begun, not counted: {left:?}");
-        for (protocol, count) in cancelled {
-            let counted = scrape.sum("reranker_cancelled_total", &[("protocol", protocol)]);
-            assert!((counted - count).abs() < 0.5, "{protocol}: {counted}, {count} by code");
-        }
-        let all = scrape.sum("reranker_requests_total", &[]);
-        let timed = scrape.sum("reranker_request_duration_seconds_count", &[]);
-        assert!((all - timed).abs() < 0.5, "{all} requests, {timed} durations");
-    }
-}
-
-/// What a client asks for, and what it may be answered beside success.
-struct Job {
-    body: Value,
-    message: RerankRequest,
-    key: &'static str,
-    /// Seconds that the client says it waits.
-    timeout: Option<&'static str>,
-    succeeds: bool,
-    refusal: Option<(u16, Code, &'static str)>,
-}
-
-impl Job {
-    /// The job of this number: one half good, the rest wrong in every way.
-    fn new(number: usize) -> Self {
-        let documents = vec![format!("document {number}"), "another".to_owned()];
-        let body = json!({"query": "which one", "documents": documents});
-        let message =
-            RerankRequest { query: "which one".into(), documents, ..RerankRequest::default() };
-        let mut job =
-            Self { body, message, key: KEY, timeout: None, succeeds: true, refusal: None };
-        match number % 20 {
-            10 => {
-                job.body["top_n"] = json!(0);
-                job.message.top_n = Some(0);
-                job.refused(422, Code::InvalidArgument, "invalid_request");
-            }
-            11 => {
-                job.body["model"] = json!("nope");
-                job.message.model = "nope".into();
-                job.refused(404, Code::NotFound, "not_found");
-            }
-            12 => {
-                let many = vec!["x".to_owned(); 150];
-                job.body["documents"] = json!(many);
-                job.message.documents = many;
-                job.refused(400, Code::InvalidArgument, "limit_exceeded");
-            }
-            13 => {
-                let long = "x".repeat(30_000);
-                job.body["query"] = json!(long);
-                job.message.query = long;
-                job.refused(413, Code::OutOfRange, "payload_too_large");
-            }
-            14 => {
-                job.key = "Bearer bad";
-                job.refused(401, Code::Unauthenticated, "unauthenticated");
-            }
-            15 => {
-                job.body["latency"] = json!("slow");
-                job.message.latency = LatencyMode::Slow.into();
-                job.refused(429, Code::ResourceExhausted, "overloaded");
-                // The first of a minute.
-                job.succeeds = true;
-            }
-            _ => {}
-        }
-        job
-    }
-
-    fn refused(&mut self, http: u16, grpc: Code, word: &'static str) {
-        self.succeeds = false;
-        self.refusal = Some((http, grpc, word));
-    }
-
-    /// The deadline passes at once; over gRPC the client's own library would not even send it.
-    fn hurried(mut self) -> Self {
-        self.timeout = Some("0.000001");
-        self.refused(504, Code::DeadlineExceeded, "deadline_exceeded");
-        self
-    }
-
-    fn headers(&self) -> Vec<(&'static str, &'static str)> {
-        let timeout = self.timeout.map(|timeout| ("x-stainless-timeout", timeout));
-        std::iter::once(("authorization", self.key)).chain(timeout).collect()
-    }
-
-    fn word(&self, is_ok: bool, is: impl Fn(u16, Code) -> bool) -> Result<&'static str> {
-        match self.refusal {
-            _ if is_ok && self.succeeds => Ok("ok"),
-            Some((http, grpc, word)) if is(http, grpc) => Ok(word),
-            expected => anyhow::bail!("ok: {is_ok}, expected {expected:?} for {}", self.body),
-        }
     }
 }
 

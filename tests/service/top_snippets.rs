@@ -1,77 +1,45 @@
 //! Queries of collections, against what a reading of all documents says; both protocols.
 
+mod documents;
+
 use anyhow::{Context, Result, ensure};
-use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
-use proptest::sample::select;
+use documents::{Choice, Kept, documents, query, structure};
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use prost_types::value::Kind;
-use prost_types::{ListValue, Struct};
-use reranker::collection::{DocumentText, Pages, Passage, passages};
-use reranker_engine::EngineOptions;
-use reranker_proto::v1::add_document_request::Content;
+use reranker::collection::{DocumentText, Passage, passages};
 use reranker_proto::v1::collections_client::CollectionsClient;
-use reranker_proto::v1::metadata_value::Value as Attribute;
 use reranker_proto::v1::reranker_client::RerankerClient;
 use reranker_proto::v1::{
-    self, AddCollectionRequest, AddDocumentRequest, DocumentResult, GetStatusRequest,
-    MetadataValue, RerankRequest, TextList, TopDocumentsRequest, TopPagesRequest,
-    TopSnippetsRequest,
+    DocumentResult, RerankRequest, TopDocumentsRequest, TopPagesRequest, TopSnippetsRequest,
+    TopSnippetsResponse,
 };
-use reranker_tests::checkpoint::Checkpoint;
-use reranker_tests::server::{Running, Settings, load};
-use reranker_tests::until;
+use reranker_tests::library;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// None of these is another's stem.
-const WORDS: [&str; 8] = ["otter", "heron", "river", "stone", "moss", "fern", "lake", "reed"];
 const COLLECTION: &str = "c";
 
 /// A server with documents, and the documents.
 struct Library {
-    server: Running,
+    server: library::Library,
     queries: RerankerClient<Channel>,
     documents: BTreeMap<String, Kept>,
-    _folder: TempDir,
-}
-
-#[derive(Clone, Debug)]
-struct Kept {
-    text: DocumentText,
-    kind: String,
-    tags: Vec<String>,
 }
 
 impl Library {
     async fn with(documents: BTreeMap<String, Kept>) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let model = load("m", Checkpoint::least(1), EngineOptions::default()).await?;
-        let data_dir = Some(folder.path().to_owned());
-        let settings = Settings { data_dir, ..Settings::default() };
-        let server = Running::start_with(vec![model], settings).await?;
+        let server = library::Library::empty().await?;
         let mut collections = CollectionsClient::new(server.channel().await?);
-        let collection_name = COLLECTION.to_owned();
-        collections
-            .add_collection(AddCollectionRequest { collection_name, num_shards: None })
-            .await?;
         for (path, kept) in &documents {
             collections.add_document(kept.request(path)).await?;
         }
-        let count = documents.len() as i64;
-        until("all is indexed", || {
-            let mut collections = collections.clone();
-            async move {
-                let status = collections.get_status(GetStatusRequest::default()).await;
-                status.is_ok_and(|status| status.get_ref().indexed_documents == count)
-            }
-        })
-        .await;
+        let status = server.settled().await?;
+        ensure!(status["num_indexed_documents"] == documents.len(), "{status}");
         let queries = server.grpc().await?;
-        Ok(Self { server, queries, documents, _folder: folder })
+        Ok(Self { server, queries, documents })
     }
 
     /// The documents that a filter keeps, by path.
@@ -106,115 +74,6 @@ impl Library {
         }
         Ok(scores)
     }
-}
-
-impl Kept {
-    fn request(&self, path: &str) -> AddDocumentRequest {
-        let count = self.text.pages.count().unwrap_or(0);
-        let page = |index: u32| self.text.page(index.into()).unwrap_or_default().to_owned();
-        let pages = v1::Pages { texts: (0..count).map(page).collect() };
-        let content = match &self.text.pages {
-            Pages::None => Content::Text(self.text.text.clone()),
-            Pages::Ordered(_) => Content::Pages(pages),
-            Pages::Unordered(_) => Content::UnorderedPages(pages),
-        };
-        let kind = Attribute::Text(self.kind.clone());
-        let tags = Attribute::List(TextList { texts: self.tags.clone() });
-        let metadata = [("kind", kind), ("list:tags", tags)]
-            .map(|(name, value)| (name.to_owned(), MetadataValue { value: Some(value) }));
-        AddDocumentRequest {
-            collection_name: COLLECTION.to_owned(),
-            path: path.to_owned(),
-            content: Some(content),
-            metadata: metadata.into(),
-            overwrite: false,
-        }
-    }
-}
-
-/// A filter in three languages.
-#[derive(Clone, Debug)]
-struct Choice {
-    json: Value,
-    keeps: fn(&Kept) -> bool,
-}
-
-fn choices() -> [Choice; 5] {
-    [
-        Choice { json: json!(null), keeps: |_| true },
-        Choice { json: json!({"kind": "1"}), keeps: |kept| kept.kind == "1" },
-        Choice {
-            json: json!({"$or": [{"kind": {"$gt": "1"}}, {"list:tags": {"$in": ["a", "z"]}}]}),
-            keeps: |kept| kept.kind.as_str() > "1" || kept.tags.contains(&"a".to_owned()),
-        },
-        Choice {
-            json: json!({"nobody": {"$ne": "x"}, "kind": {"$ne": "0"}}),
-            keeps: |kept| kept.kind != "0",
-        },
-        Choice { json: json!({"nobody": "x"}), keeps: |_| false },
-    ]
-}
-
-fn structure(json: &Value) -> Option<Struct> {
-    let entries = json.as_object()?.iter().map(|(name, json)| (name.clone(), value(json)));
-    Some(Struct { fields: entries.collect() })
-}
-
-fn value(json: &Value) -> prost_types::Value {
-    let kind = match json {
-        Value::Null => Kind::NullValue(0),
-        Value::Bool(value) => Kind::BoolValue(*value),
-        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Value::String(text) => Kind::StringValue(text.clone()),
-        Value::Array(items) => {
-            Kind::ListValue(ListValue { values: items.iter().map(value).collect() })
-        }
-        Value::Object(_) => Kind::StructValue(structure(json).unwrap_or_default()),
-    };
-    prost_types::Value { kind: Some(kind) }
-}
-
-fn words(count: std::ops::Range<usize>) -> impl Strategy<Value = String> {
-    let word =
-        prop_oneof![8 => select(&WORDS[..]), 1 => Just("a."), 1 => Just("é\n"), 1 => Just("the")];
-    prop::collection::vec(word, count).prop_map(|words| words.join(" "))
-}
-
-fn text() -> impl Strategy<Value = DocumentText> {
-    let page = || prop_oneof![4 => words(1..60), 1 => Just(String::new())];
-    prop_oneof![
-        4 => words(1..40).prop_map(DocumentText::plain),
-        1 => words(400..1500).prop_map(DocumentText::plain),
-        1 => Just(DocumentText::plain(String::new())),
-        2 => prop::collection::vec(page(), 1..6).prop_map(|pages| DocumentText::paged(&pages, true)),
-        2 => prop::collection::vec(page(), 1..6).prop_map(|pages| DocumentText::paged(&pages, false)),
-    ]
-}
-
-fn documents() -> impl Strategy<Value = BTreeMap<String, Kept>> {
-    let tags = prop::collection::vec(select(vec!["a".to_owned(), "b".to_owned()]), 0..2);
-    let kept = (text(), 0..3_u8, tags).prop_map(|(text, kind, tags)| Kept {
-        text,
-        kind: kind.to_string(),
-        tags,
-    });
-    prop::collection::vec(kept, 24).prop_map(|kept| {
-        // Added in another order than that of the paths, and one a second time: its scores are equal.
-        let named =
-            kept.into_iter().enumerate().map(|(n, kept)| (format!("{:02}", n * 7 % 24), kept));
-        let mut documents: BTreeMap<_, _> = named.collect();
-        if let Some(first) = documents.values().find(|kept| !kept.text.text.is_empty()).cloned() {
-            documents.insert("again".to_owned(), first);
-        }
-        documents
-    })
-}
-
-/// A query with how many results it wants.
-fn query(most: i64) -> impl Strategy<Value = (String, i64, Choice)> {
-    let text =
-        prop_oneof![6 => words(1..4), 1 => Just(String::new()), 1 => Just("ibis".to_owned())];
-    (text, prop_oneof![3 => 1..12_i64, 1 => Just(most)], select(choices().to_vec()))
 }
 
 /// Whether a word of the query is in a text.
@@ -533,11 +392,6 @@ async fn what_is_not_there_is_told_so() -> Result<()> {
         ensure!(refused.code() == code && refused.message().contains(part), "{refused:?}");
     }
     let nothing = library.queries.top_snippets(request(COLLECTION, "m", 1)).await?.into_inner();
-    ensure!(nothing == v1::TopSnippetsResponse::default());
-    let off = Running::start(Vec::new(), &[]).await?;
-    off.app.serve_models(vec![load("m", Checkpoint::least(1), EngineOptions::default()).await?]);
-    let refused = off.grpc().await?.top_snippets(request(COLLECTION, "", 1)).await;
-    let refused = refused.err().context("a refusal")?;
-    ensure!(refused.code() == Code::NotFound && refused.message().contains("collections"));
+    ensure!(nothing == TopSnippetsResponse::default());
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod checkpoint;
+pub mod library;
 pub mod process;
 pub mod raw;
 pub mod scrape;

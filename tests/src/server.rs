@@ -50,14 +50,14 @@ pub async fn demo() -> Result<Engine> {
 }
 
 /// Opens the collections of a folder.
-async fn collections(folder: &Path) -> Result<Collections> {
-    let secret = Secret::open(folder)?;
+async fn collections(folder: &Path, public_url: Option<&str>) -> Result<Collections> {
+    let urls = UrlSigner::new(&Secret::open(folder)?, public_url);
     let folder = folder.to_owned();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Language::default()));
     let store: Arc<dyn Store> = Arc::new(opened.await??);
     let options = IngestOptions { workers: 1, limits: ParseLimits::default() };
     let ingest = Ingest::start(&store, options);
-    Ok(Collections { store, ingest, urls: UrlSigner::new(&secret, None), candidates: 100 })
+    Ok(Collections { store, ingest, urls, candidates: 100 })
 }
 
 /// Scores documents without a server.
@@ -78,6 +78,8 @@ pub struct Settings {
     pub rates: Rates,
     /// Where collections are kept; none: they are off.
     pub data_dir: Option<PathBuf>,
+    /// Where clients reach the server; none: where each has called it.
+    pub public_url: Option<String>,
 }
 
 /// A running server; aborted when dropped.
@@ -118,7 +120,7 @@ impl Running {
 
     /// Starts a server with these models and settings.
     pub async fn start_with(models: Vec<Engine>, settings: Settings) -> Result<Self> {
-        let Settings { aliases, edge, limits, rates, data_dir } = settings;
+        let Settings { aliases, edge, limits, rates, data_dir, public_url } = settings;
         let aliases = aliases
             .iter()
             .map(|(name, model)| Alias { name: (*name).to_owned(), model: (*model).to_owned() })
@@ -129,7 +131,7 @@ impl Running {
         let connections = server.connections();
         let app = App::limited(aliases, limits, rates);
         if let Some(folder) = data_dir {
-            app.serve_collections(collections(&folder).await?);
+            app.serve_collections(collections(&folder, public_url.as_deref()).await?);
         }
         if !models.is_empty() {
             app.serve_models(models);

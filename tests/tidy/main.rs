@@ -52,7 +52,7 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
     ("jpeg_encoder", &["service/src/parse/"]),
     ("quick_xml", &["service/src/parse/"]),
     ("weezl", &["service/src/parse/"]),
-    ("zip", &["service/src/parse/"]),
+    ("zip", &["service/src/parse/", "tests/"]),
     ("rusqlite", &["service/src/collection/embedded"]),
     ("tantivy", &["service/src/collection/embedded/index"]),
 ];
@@ -95,8 +95,10 @@ const TIME_OF_DAY: &[&str] = &[
     "service/src/api/http/compat/score.rs",
     "service/src/api/http/downloads.rs",
     "service/src/api/links.rs",
+    "service/src/app/collections.rs",
     "service/src/collection/embedded.rs",
     "service/src/collection/embedded/transfer.rs",
+    "service/src/collection/embedded/tests.rs",
     "tests/",
 ];
 

@@ -5,6 +5,7 @@ pub(crate) mod collections;
 mod filter;
 pub(crate) mod fuzzing;
 mod metadata;
+pub(crate) mod mock;
 pub(crate) mod observe;
 mod queries;
 pub(crate) mod reranker;

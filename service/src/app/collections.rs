@@ -2,11 +2,13 @@
 
 use super::{Admission, App};
 use crate::collection::ingest::Ingest;
-use crate::collection::{Granularity, Store};
+use crate::collection::{Granularity, Statistics, Store};
 use crate::downloads::UrlSigner;
 use crate::error::Error;
 use crate::metrics::CollectionFigures;
 use crate::queries::{self, DocumentResult, PageResult, Query, Results, Searcher, SnippetResult};
+use futures::future::try_join;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
@@ -22,6 +24,15 @@ pub struct Collections {
     pub urls: UrlSigner,
     /// Candidates that a reranker sees at least.
     pub candidates: usize,
+}
+
+/// Documents as they were counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    at: Instant,
+    statistics: Statistics,
+    /// Of what is searchable next.
+    waiting_since: Option<Timestamp>,
 }
 
 /// Documents are counted for metrics no more often: a store may look at each.
@@ -125,14 +136,19 @@ impl App {
     pub(super) async fn collection_figures(&self) -> Option<CollectionFigures> {
         let Collections { store, ingest, .. } = self.collections().ok()?;
         let mut counted = self.0.counted.lock().await;
-        if counted.is_none_or(|(at, _)| at.elapsed() >= RECOUNT) {
-            let counting = timeout(COUNTING, store.statistics(None)).await;
-            if let Ok(Ok(statistics)) = counting {
-                *counted = Some((Instant::now(), statistics));
+        if counted.is_none_or(|counted| counted.at.elapsed() >= RECOUNT) {
+            let counting = try_join(store.statistics(None), store.waiting_since());
+            if let Ok(Ok((statistics, waiting_since))) = timeout(COUNTING, counting).await {
+                *counted = Some(Counted { at: Instant::now(), statistics, waiting_since });
             }
         }
-        let statistics = counted.map(|(_, statistics)| statistics);
-        Some(CollectionFigures { statistics, tally: ingest.tally() })
+        let counted = counted.map(|Counted { statistics, waiting_since, .. }| {
+            let lag = waiting_since.map(|since| Timestamp::now().duration_since(since));
+            // A clock that was set back makes it negative.
+            let lag = lag.and_then(|lag| Duration::try_from(lag).ok()).unwrap_or_default();
+            (statistics, lag)
+        });
+        Some(CollectionFigures { counted, tally: ingest.tally() })
     }
 
     fn searcher(&self) -> Result<Searcher<'_>, Error> {

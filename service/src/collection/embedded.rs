@@ -32,6 +32,7 @@ pub use folder::OpenError;
 use folder::{DATABASE, INDEXES};
 pub use index::{Analyzer, Language};
 use janitor::Janitor;
+use jiff::Timestamp;
 use readers::Readers;
 use rusqlite::Connection;
 use searchable::{Indexes, Prepared};
@@ -258,7 +259,7 @@ impl Store for Embedded {
             Content::Text(_) => Step::Index,
             Content::Auto(_) => Step::Parse,
         };
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         let add = move |connection: &Connection| {
             writes::add_document(connection, &name, &document, overwrite, now)
         };
@@ -278,8 +279,11 @@ impl Store for Embedded {
             Update::Parse => Step::Parse,
             Update::Metadata(_) | Update::Index => Step::Index,
         };
-        self.write(move |connection| writes::update_document(connection, &name, &path, &update))
-            .await?;
+        let now = Timestamp::now();
+        let change = move |connection: &Connection| {
+            writes::update_document(connection, &name, &path, &update, now)
+        };
+        self.write(change).await?;
         self.notify(step).notify_one();
         Ok(())
     }
@@ -336,6 +340,10 @@ impl Store for Embedded {
     async fn statistics(&self, collection: Option<&CollectionName>) -> Result<Statistics, Error> {
         let name = collection.cloned();
         self.read(move |connection| reads::statistics(connection, name.as_ref())).await
+    }
+
+    async fn waiting_since(&self) -> Result<Option<Timestamp>, Error> {
+        self.read(reads::waiting_since).await
     }
 
     async fn original(&self, id: Uuid) -> Result<Option<Original>, Error> {

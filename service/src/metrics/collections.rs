@@ -1,6 +1,6 @@
 //! What collections hold, what is done for them, and how long searches take.
 
-use super::{Count, Histograms, SECONDS, labels};
+use super::{Count, Histograms, Real, SECONDS, labels};
 use crate::collection::ingest::Tally;
 use crate::collection::{Statistics, Unit};
 use labels::{OutcomeLabels, StatusLabel, UnitLabel};
@@ -14,8 +14,9 @@ use std::time::Duration;
 /// What a service with collections says of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CollectionFigures {
-    /// None: the store has not answered.
-    pub(crate) statistics: Option<Statistics>,
+    /// Documents, and how long the one has waited that is searchable next; none: the store has not
+    /// answered.
+    pub(crate) counted: Option<(Statistics, Duration)>,
     /// What has been taken in.
     pub(crate) tally: Tally,
 }
@@ -23,6 +24,7 @@ pub(crate) struct CollectionFigures {
 pub(super) struct Collections {
     documents: Family<StatusLabel, Count>,
     indexed_bytes: Count,
+    lag: Real,
     ingested: Family<OutcomeLabels, Counter>,
     passages: Counter,
     ingested_bytes: Counter,
@@ -35,6 +37,7 @@ impl Collections {
         let metrics = Self {
             documents: Family::default(),
             indexed_bytes: Count::default(),
+            lag: Real::default(),
             ingested: Family::default(),
             passages: Counter::default(),
             ingested_bytes: Counter::default(),
@@ -50,6 +53,12 @@ impl Collections {
             "UTF-8 text of indexed documents",
             BaseUnit::Bytes,
             metrics.indexed_bytes.clone(),
+        );
+        r.register_with_unit(
+            "index_lag",
+            "Since when the document waits that queries find next; 0: none waits, failed ones do not",
+            BaseUnit::Seconds,
+            metrics.lag.clone(),
         );
         r.register(
             "ingest_documents",
@@ -81,8 +90,8 @@ impl Collections {
     }
 
     pub(super) fn set(&self, figures: &CollectionFigures) {
-        let CollectionFigures { statistics, tally } = figures;
-        if let Some(statistics) = statistics {
+        let CollectionFigures { counted, tally } = figures;
+        if let Some((statistics, lag)) = counted {
             let Statistics { parsing, indexing, indexed, failed, indexed_bytes } = *statistics;
             for (status, documents) in [
                 ("parsing", parsing),
@@ -93,6 +102,7 @@ impl Collections {
                 self.documents.get_or_create(&StatusLabel { status }).set(documents);
             }
             self.indexed_bytes.set(indexed_bytes);
+            self.lag.set(lag.as_secs_f64());
         }
         let Tally { parsed, parsing_failed, indexed, indexing_failed, passages, bytes } = *tally;
         for (step, outcome, total) in [

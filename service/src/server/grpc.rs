@@ -2,7 +2,8 @@
 
 use super::Ended;
 use crate::api::admitted;
-use crate::api::grpc::collections::CollectionsApi;
+use crate::api::grpc::collections::{ADD_DOCUMENT, CollectionsApi};
+use crate::api::grpc::mock::CannedCollections;
 use crate::api::grpc::observe::Observe;
 use crate::api::grpc::reranker::RerankerApi;
 use crate::api::guard::{Guard, Kind, Untaken};
@@ -32,8 +33,6 @@ const SERVICES: [&str; 3] =
 
 /// Streams documents in; all other calls of the API bring one message.
 const STREAM: &str = "/reranker.v1.Reranker/RerankStream";
-/// Brings a document, which may be longer than other messages.
-const ADD_DOCUMENT: &str = "/reranker.v1.Collections/AddDocument";
 
 /// The longest message of a service beside the API.
 const ASIDE_MESSAGE: usize = 4 * 1024;
@@ -62,15 +61,17 @@ pub(super) async fn router(
         .max_decoding_message_size(ASIDE_MESSAGE);
     let observe = Observe::new(app.clone(), &DESCRIPTORS);
     let guarded = |access| Guarded { inner: (), guard: guard.clone(), access };
-    Routes::default()
+    let routes = Routes::default()
         // Probes have no key.
         .add_service(guarded(Access::Probe).around(health))
         .add_service(guarded(Access::Tool).around(reflection))
-        .add_service(guarded(Access::Api).around(RerankerApi::service(app.clone())))
-        .add_service(guarded(Access::Api).around(CollectionsApi::service(app)))
-        .prepare()
-        .into_axum_router()
-        .layer(observe)
+        .add_service(guarded(Access::Api).around(RerankerApi::service(app.clone())));
+    let routes = if app.is_mock() {
+        routes.add_service(guarded(Access::Api).around(CannedCollections::service(app)))
+    } else {
+        routes.add_service(guarded(Access::Api).around(CollectionsApi::service(app)))
+    };
+    routes.prepare().into_axum_router().layer(observe)
 }
 
 /// All that the gRPC listener serves.

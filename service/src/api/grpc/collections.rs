@@ -1,15 +1,17 @@
 //! `reranker.v1.Collections`.
 
+mod aside;
 mod request;
 mod response;
 
 use super::call::Call;
 use super::{Gated, answer, gated};
-use crate::api::Access;
 use crate::api::convert::collections::{AddCollectionFields, counted};
 use crate::api::convert::documents::{deletion, list_limit, located, nothing_deleted, page_index};
+use crate::api::{Access, blocking};
 use crate::app::App;
 use crate::collection::{Added, CollectionName, DocumentPath};
+use aside::Aside;
 use reranker_proto::v1::collections_server::{Collections, CollectionsServer};
 use reranker_proto::v1::{
     AddCollectionRequest, AddCollectionResponse, AddDocumentRequest, AddDocumentResponse,
@@ -21,20 +23,29 @@ use reranker_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
+/// Brings a document, which may be longer than other messages.
+pub(crate) const ADD_DOCUMENT: &str = "/reranker.v1.Collections/AddDocument";
+
 /// The gRPC face of the store.
+#[derive(Clone)]
 pub(crate) struct CollectionsApi {
     app: App,
 }
 
 impl CollectionsApi {
     /// The service behind its gate.
-    pub(crate) fn service(app: App) -> Gated<CollectionsServer<Self>> {
-        // The guard in front knows which calls may bring as much as a document.
-        let limits = app.limits();
-        let limit = limits.document_bytes.max(limits.body_bytes);
-        let server = CollectionsServer::new(Self { app: app.clone() });
-        gated(app, server.max_decoding_message_size(limit))
+    pub(crate) fn service(app: App) -> Gated<Aside<CollectionsServer<Self>>> {
+        let (api, limit) = (Self { app: app.clone() }, largest_message(&app));
+        let inner = CollectionsServer::new(api.clone()).max_decoding_message_size(limit);
+        gated(app, Aside { inner, api, limit })
     }
+}
+
+/// Most bytes that a message of this service may have. The guard in front knows which calls may bring as
+/// much as a document.
+pub(super) fn largest_message(app: &App) -> usize {
+    let limits = app.limits();
+    limits.document_bytes.max(limits.body_bytes)
 }
 
 #[tonic::async_trait]
@@ -86,7 +97,8 @@ impl Collections for CollectionsApi {
     ) -> Result<Response<AddDocumentResponse>, Status> {
         answer(async {
             let (call, request) = Call::enter(&self.app, request, Access::Write)?;
-            let (collection, document, overwrite) = request::add(request)?.into_request()?;
+            let add = blocking(move || request::add(request)?.into_request());
+            let (collection, document, overwrite) = add.await?;
             let added = call.store.add_document(&collection, document, overwrite);
             let replaced = call.within(added).await? == Added::Replaced;
             Ok(AddDocumentResponse { replaced })
@@ -100,7 +112,8 @@ impl Collections for CollectionsApi {
     ) -> Result<Response<UpdateDocumentResponse>, Status> {
         answer(async {
             let (call, request) = Call::enter(&self.app, request, Access::Write)?;
-            let (collection, path, update) = request::update(request)?.into_request()?;
+            let update = blocking(move || request::update(request)?.into_request());
+            let (collection, path, update) = update.await?;
             match update {
                 Some(update) => {
                     call.within(call.store.update_document(&collection, &path, update)).await?;

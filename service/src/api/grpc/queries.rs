@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::filter::filter;
-use super::metadata;
+use super::{metadata, mock};
 use crate::api::Access;
 use crate::api::convert::queries::{QueryFields, Sought};
 use crate::api::links::Links;
@@ -16,6 +16,9 @@ pub(super) async fn top_snippets(
     app: &App,
     request: Request<v1::TopSnippetsRequest>,
 ) -> Result<v1::TopSnippetsResponse, Error> {
+    if app.is_mock() {
+        return Ok(mock::top_snippets());
+    }
     let (call, request) = Call::enter(app, request, Access::Read)?;
     let fields = QueryFields {
         collection_name: request.collection_name,
@@ -42,6 +45,9 @@ pub(super) async fn top_pages(
     app: &App,
     request: Request<v1::TopPagesRequest>,
 ) -> Result<v1::TopPagesResponse, Error> {
+    if app.is_mock() {
+        return Ok(mock::top_pages(request.get_ref().include_content));
+    }
     let (call, request) = Call::enter(app, request, Access::Read)?;
     let fields = QueryFields {
         collection_name: request.collection_name,
@@ -63,6 +69,9 @@ pub(super) async fn top_documents(
     app: &App,
     request: Request<v1::TopDocumentsRequest>,
 ) -> Result<v1::TopDocumentsResponse, Error> {
+    if app.is_mock() {
+        return Ok(mock::top_documents());
+    }
     let (call, request) = Call::enter(app, request, Access::Read)?;
     let fields = QueryFields {
         collection_name: request.collection_name,

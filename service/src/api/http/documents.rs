@@ -5,8 +5,8 @@ mod response;
 
 use super::call::{Call, query_parameter};
 use super::{SUCCESS, body, json_response};
-use crate::api::Access;
 use crate::api::convert::documents as convert;
+use crate::api::{Access, blocking};
 use crate::app::App;
 use crate::collection::Added;
 use crate::error::Error;
@@ -30,8 +30,8 @@ pub(super) fn routes() -> Router<App> {
 
 async fn add(State(app): State<App>, request: Request) -> Result<Response, Error> {
     let (call, body) = Call::enter(&app, request, Access::Write)?;
-    let fields = body::read(body, request::add).await?;
-    let (collection, document, overwrite) = fields.into_request()?;
+    let add = body::read(body, |fields| request::add(fields).into_request());
+    let (collection, document, overwrite) = add.await??;
     let added = call.within(call.store.add_document(&collection, document, overwrite)).await?;
     let status = match added {
         Added::Created => StatusCode::CREATED,
@@ -42,8 +42,8 @@ async fn add(State(app): State<App>, request: Request) -> Result<Response, Error
 
 async fn update(State(app): State<App>, request: Request) -> Result<Response, Error> {
     let (call, body) = Call::enter(&app, request, Access::Write)?;
-    let fields = body::read(body, request::update).await?;
-    let (collection, path, update) = fields.into_request()?;
+    let update = body::read(body, |fields| request::update(fields).into_request());
+    let (collection, path, update) = update.await??;
     match update {
         Some(update) => {
             call.within(call.store.update_document(&collection, &path, update)).await?;
@@ -78,8 +78,12 @@ async fn info(State(app): State<App>, request: Request) -> Result<Response, Erro
     let (collection, path) = convert::located(collection, path)?;
     let (document, content) =
         call.within(call.store.document(&collection, &path, with_text)).await?;
-    let document = DocumentBody::new(&collection, &document, &call.links);
-    Ok(json_response(StatusCode::OK, &InfoBody::new(document, content)))
+    let links = call.links;
+    blocking(move || {
+        let document = DocumentBody::new(&collection, &document, &links);
+        Ok(json_response(StatusCode::OK, &InfoBody::new(document, content)))
+    })
+    .await
 }
 
 async fn list(State(app): State<App>, request: Request) -> Result<Response, Error> {
@@ -92,8 +96,12 @@ async fn list(State(app): State<App>, request: Request) -> Result<Response, Erro
     let prefix = fields.path_prefix.unwrap_or_default();
     let listed = call.store.documents(&collection, &prefix, after.as_deref(), limit);
     let documents = call.within(listed).await?;
-    let body = ListBody::new(&collection, &documents, &call.links);
-    Ok(json_response(StatusCode::OK, &body))
+    let links = call.links;
+    blocking(move || {
+        let body = ListBody::new(&collection, &documents, &links);
+        Ok(json_response(StatusCode::OK, &body))
+    })
+    .await
 }
 
 async fn page(State(app): State<App>, request: Request) -> Result<Response, Error> {
@@ -108,6 +116,10 @@ async fn page(State(app): State<App>, request: Request) -> Result<Response, Erro
     let index = convert::page_index(index)?;
     let (document, content) =
         call.within(call.store.page(&collection, &path, index, with_text)).await?;
-    let page = PageBody::new(&collection, &document, index, content, &call.links);
-    Ok(json_response(StatusCode::OK, &PageInfoBody { page }))
+    let links = call.links;
+    blocking(move || {
+        let page = PageBody::new(&collection, &document, index, content, &links);
+        Ok(json_response(StatusCode::OK, &PageInfoBody { page }))
+    })
+    .await
 }

@@ -7,6 +7,8 @@ mod answers;
 
 use super::models::{self, RerankBody};
 use super::{body, call, json_response};
+use crate::api::blocking;
+use crate::api::canned::TEXT;
 use crate::api::convert::RerankFields;
 use crate::app::App;
 use crate::error::Error;
@@ -59,7 +61,7 @@ fn canned(status: StatusCode, answer: Answer) -> MethodRouter<App> {
 
 async fn asked(request: Request) -> Result<Asked, Error> {
     let (parts, body) = request.into_parts();
-    let base = format!("{}/v1", call::base(&parts));
+    let base = call::base(&parts);
     let is_next_page = call::query_parameter(&parts.uri, "path_gt").is_some();
     Ok(Asked { fields: body::object(body).await?, is_next_page, base })
 }
@@ -78,14 +80,12 @@ async fn rerank(State(app): State<App>, request: Request) -> Result<Response, Er
 async fn embed(State(app): State<App>, request: Request) -> Result<Response, Error> {
     let _admission = super::admit(&app, &request)?;
     let asked = asked(request).await?;
-    let answer = tokio::task::spawn_blocking(move || answers::embeddings(&asked));
-    let answer =
-        answer.await.map_err(|error| Error::Internal { cause: format!("mocking: {error}") })??;
+    let answer = blocking(move || answers::embeddings(&asked)).await?;
     Ok(json_response(StatusCode::OK, &answer))
 }
 
 async fn document() -> Response {
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], answers::TEXT).into_response()
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], TEXT).into_response()
 }
 
 async fn page_image() -> Response {

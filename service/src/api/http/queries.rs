@@ -5,8 +5,8 @@ mod response;
 use super::body::{self, Fields};
 use super::call::Call;
 use super::json_response;
-use crate::api::Access;
 use crate::api::convert::queries::{QueryFields, Sought, latency_mode_violation};
+use crate::api::{Access, blocking};
 use crate::app::App;
 use crate::error::Error;
 use crate::queries;
@@ -40,8 +40,12 @@ async fn top_documents(State(app): State<App>, request: Request) -> Result<Respo
     let (query, with_metadata) = fields.await?;
     let query = query.into_request(Sought::Documents, &call.admission)?;
     let results = app.top_documents(query).await?;
-    let body = DocumentsBody::new(&results, with_metadata, &call.links);
-    Ok(json_response(StatusCode::OK, &body))
+    let links = call.links;
+    blocking(move || {
+        let body = DocumentsBody::new(&results, with_metadata, &links);
+        Ok(json_response(StatusCode::OK, &body))
+    })
+    .await
 }
 
 async fn top_pages(State(app): State<App>, request: Request) -> Result<Response, Error> {
@@ -60,8 +64,12 @@ async fn top_pages(State(app): State<App>, request: Request) -> Result<Response,
     let (query, with_text, with_metadata) = fields.await?;
     let query = query.into_request(Sought::Pages, &call.admission)?;
     let results = app.top_pages(query, with_text).await?;
-    let body = PagesBody::new(&results, with_metadata, &call.links);
-    Ok(json_response(StatusCode::OK, &body))
+    let links = call.links;
+    blocking(move || {
+        let body = PagesBody::new(&results, with_metadata, &links);
+        Ok(json_response(StatusCode::OK, &body))
+    })
+    .await
 }
 
 async fn top_snippets(State(app): State<App>, request: Request) -> Result<Response, Error> {
@@ -80,8 +88,12 @@ async fn top_snippets(State(app): State<App>, request: Request) -> Result<Respon
     let (query, precise, with_metadata) = fields.await?;
     let query = query.into_request(Sought::Snippets, &call.admission)?;
     let results = app.top_snippets(query, queries::granularity(precise)).await?;
-    let body = SnippetsBody::new(&results, with_metadata, &call.links);
-    Ok(json_response(StatusCode::OK, &body))
+    let links = call.links;
+    blocking(move || {
+        let body = SnippetsBody::new(&results, with_metadata, &links);
+        Ok(json_response(StatusCode::OK, &body))
+    })
+    .await
 }
 
 fn flag(fields: &mut Fields<'_>, name: &'static str) -> bool {

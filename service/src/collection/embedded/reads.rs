@@ -7,6 +7,7 @@ use crate::collection::{
     Original, Statistics, Step, Version,
 };
 use crate::error::Error;
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -151,6 +152,27 @@ pub(super) fn statistics(
         }
     }
     Ok(statistics)
+}
+
+/// When the version was made that waits for a step, or is in it, and comes first.
+pub(super) fn waiting_since(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    // In the order in which claims take them, so that one row of each status is read.
+    let sql = "SELECT v.since_ms FROM documents d JOIN versions v ON v.id = d.current \
+               JOIN collections n ON n.id = d.collection AND n.name IS NOT NULL \
+               WHERE d.status = ?1 AND d.status <> 6 ORDER BY d.current LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut oldest = None;
+    for status in [
+        DocumentStatus::NotParsed,
+        DocumentStatus::Parsing,
+        DocumentStatus::NotIndexed,
+        DocumentStatus::Indexing,
+    ] {
+        let since: Option<i64> =
+            statement.query_row([code(status)], |row| row.get(0)).optional()?;
+        oldest = oldest.into_iter().chain(since).min();
+    }
+    Ok(oldest.and_then(|since| Timestamp::from_millisecond(since).ok()))
 }
 
 pub(super) fn original(connection: &Connection, id: Uuid) -> Result<Option<Original>, Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The n-th brings a database of version n to version n + 1. They are never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
 -- Deleted collections have no name and are purged bit by bit.
 CREATE TABLE collections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,6 +62,10 @@ CREATE INDEX versions_by_content ON versions (content);
 -- Versions that the search index may still hold and nobody finds any more.
 CREATE TABLE garbage (version INTEGER PRIMARY KEY, collection INTEGER NOT NULL) STRICT;
 CREATE INDEX garbage_by_collection ON garbage (collection);
+", "
+-- When it was made or last sent back to a step.
+ALTER TABLE versions ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE versions SET since_ms = (SELECT created_at_ms FROM documents WHERE id = versions.document);
 "];
 
 /// A statement's plan is kept for this many different ones.

@@ -366,3 +366,49 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     store.close().await;
     assert_eq!(problems(folder), [""; 0]);
 }
+
+/// Nobody would be woken while documents pile up unfound, or for ever because of one that failed long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_begins_with_a_version_and_ends_with_its_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path()).await;
+    let since = async || store.waiting_since().await.unwrap();
+    let later = async |than: Timestamp| {
+        until("the clock went on", async || {
+            Timestamp::now().as_millisecond() > than.as_millisecond()
+        })
+        .await;
+    };
+    assert_eq!(since().await, None);
+    add(&store, "a", "otter").await.unwrap();
+    let first = since().await.unwrap();
+    later(first).await;
+    add(&store, "b", "otter").await.unwrap();
+    assert_eq!(since().await, Some(first));
+    add(&store, "a", "otter").await.unwrap();
+    let second = since().await.unwrap();
+    assert!(second > first);
+    work(&store).await;
+    assert_eq!(since().await, None);
+
+    later(second).await;
+    let update = Update::Metadata(Metadata::EMPTY);
+    store.update_document(&name(), &at("a"), update).await.unwrap();
+    let third = since().await.unwrap();
+    assert!(third > second);
+    store.claim(Step::Index, 0).await.unwrap();
+    assert_eq!(since().await, Some(third));
+    store.delete_collection(&name()).await.unwrap();
+    assert_eq!(since().await, None);
+
+    store.add_collection(&name(), 1).await.unwrap();
+    let content = Content::Auto(vec![0, 255]);
+    let document = NewDocument { path: at("c"), content, metadata: Metadata::EMPTY };
+    store.add_document(&name(), document, false).await.unwrap();
+    let fourth = since().await.unwrap();
+    work(&store).await;
+    assert_eq!(since().await, None);
+    later(fourth).await;
+    store.update_document(&name(), &at("c"), Update::Parse).await.unwrap();
+    assert!(since().await.unwrap() > fourth);
+}

@@ -111,21 +111,21 @@ pub(super) fn add_document(
     }
     let (content, status, text_bytes) = insert_content(connection, content)?;
     let uuid = Uuid::now_v7().into_bytes();
-    let created_at = created_at.as_millisecond();
+    let created_ms = created_at.as_millisecond();
     let id = if let Some(old) = &old {
         let sql = "UPDATE documents SET uuid = ?2, created_at_ms = ?3, status = ?4, text_bytes = ?5 \
                        WHERE id = ?1";
-        let values = params![old.id, uuid, created_at, code(status), text_bytes];
+        let values = params![old.id, uuid, created_ms, code(status), text_bytes];
         connection.prepare_cached(sql)?.execute(values)?;
         old.id
     } else {
         let sql = "INSERT INTO documents (collection, path, uuid, created_at_ms, status, text_bytes, \
                        current) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
-        let values = params![collection, path.as_str(), uuid, created_at, code(status), text_bytes];
+        let values = params![collection, path.as_str(), uuid, created_ms, code(status), text_bytes];
         connection.prepare_cached(sql)?.execute(values)?;
         connection.last_insert_rowid()
     };
-    insert_version(connection, id, content, metadata)?;
+    insert_version(connection, id, content, metadata, created_at)?;
     if let Some(old) = old.as_ref().filter(|old| Some(old.current) != old.indexed) {
         remove_version(connection, old.current)?;
     }
@@ -175,9 +175,12 @@ fn insert_version(
     document: i64,
     content: i64,
     metadata: &Metadata,
+    now: Timestamp,
 ) -> Result<(), Error> {
-    let sql = "INSERT INTO versions (document, content, metadata) VALUES (?1, ?2, ?3)";
-    connection.prepare_cached(sql)?.execute(params![document, content, metadata.to_json()])?;
+    let sql =
+        "INSERT INTO versions (document, content, metadata, since_ms) VALUES (?1, ?2, ?3, ?4)";
+    let values = params![document, content, metadata.to_json(), now.as_millisecond()];
+    connection.prepare_cached(sql)?.execute(values)?;
     let sql = "UPDATE documents SET current = ?2 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute([document, connection.last_insert_rowid()])?;
     Ok(())
@@ -211,6 +214,7 @@ pub(super) fn update_document(
     name: &CollectionName,
     path: &DocumentPath,
     update: &Update,
+    now: Timestamp,
 ) -> Result<(), Error> {
     let collection = collection(connection, name)?;
     let Some(old) = standing(connection, collection, path)? else {
@@ -231,7 +235,10 @@ pub(super) fn update_document(
     if let Update::Metadata(metadata) = update {
         let sql = "SELECT content FROM versions WHERE id = ?1";
         let content = connection.prepare_cached(sql)?.query_row([old.current], |row| row.get(0))?;
-        insert_version(connection, old.id, content, metadata)?;
+        insert_version(connection, old.id, content, metadata, now)?;
+    } else {
+        let sql = "UPDATE versions SET since_ms = ?2 WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute([old.current, now.as_millisecond()])?;
     }
     set_status(connection, old.id, next)
 }

@@ -1,18 +1,11 @@
 //! The bodies, each in the shape of the provider's OpenAPI document.
 
+use crate::api::canned::{COLLECTION, CREATED_AT, ID, Links, PATH, SCORE, TEXT};
 use crate::error::Error;
 use crate::rerank;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
-
-/// The text of every document.
-pub(super) const TEXT: &str = "This document is canned.";
-/// The name of what the request does not name.
-const COLLECTION: &str = "collection";
-const PATH: &str = "document.txt";
-const ID: &str = "01890000-0000-7000-8000-000000000000";
-const SCORE: f64 = 0.5;
 
 /// The hosted model's.
 const DIMENSIONS: usize = 2560;
@@ -24,7 +17,7 @@ pub(super) struct Asked {
     pub(super) fields: Map<String, Value>,
     /// The query string asks for what follows a path.
     pub(super) is_next_page: bool,
-    /// This server's address for clients, with `/v1`.
+    /// This server's address for clients.
     pub(super) base: String,
 }
 
@@ -52,11 +45,11 @@ impl Asked {
     }
 
     fn file_url(&self) -> String {
-        format!("{}/documents/get-document?token=mock", self.base)
+        Links(&self.base).document()
     }
 
     fn image_url(&self) -> String {
-        format!("{}/documents/get-page-image?token=mock", self.base)
+        Links(&self.base).page_image()
     }
 
     /// The document as a hit of a query.
@@ -108,7 +101,7 @@ pub(super) fn document_info_list(asked: &Asked) -> Value {
         "path": format!("{}{PATH}", asked.text("path_prefix", "")),
         "metadata": {},
         "index_status": "indexed",
-        "created_at": "2026-01-01T00:00:00Z",
+        "created_at": CREATED_AT.to_string(),
         "size": TEXT.len(),
         "num_pages": null,
         "file_url": asked.file_url(),
