@@ -34,10 +34,10 @@ fn main() -> Result<(), Failed> {
         (0..passages / together).map(|_| words.text(together * PASSAGE)).collect();
     let queries: Vec<String> = (0..QUERIES).map(|_| words.query(5)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(texts, queries))
+    runtime.block_on(run(texts, &queries))
 }
 
-async fn run(texts: Vec<String>, queries: Vec<String>) -> Result<(), Failed> {
+async fn run(texts: Vec<String>, queries: &[String]) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
     let folder = tempfile::tempdir()?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path(), Language::default())?);
@@ -73,7 +73,7 @@ async fn run(texts: Vec<String>, queries: Vec<String>) -> Result<(), Failed> {
             ("1 word", &Filter::ALL, 1),
         ] {
             let mut times = Vec::new();
-            for query in queries.iter().chain(&queries) {
+            for query in queries.iter().chain(queries) {
                 let words: Vec<_> = query.split(' ').take(words).collect();
                 let search = Search {
                     query: words.join(" "),
