@@ -31,6 +31,9 @@ build: ## the optimised binary: target/release/reranker under the cache folder
 	cargo build --release --package reranker
 	@echo $(CARGO_TARGET_DIR)/release/reranker
 
+# What searches are measured beside; `make bench PEERS="fts5 opensearch"` needs a JDK and Maven.
+PEERS := fts5
+
 bench: ## the figures of tests/bench/README.md, on this machine
 	cargo build --package reranker
 	cargo test --package reranker-engine --test reference -- --nocapture
@@ -41,6 +44,9 @@ bench: ## the figures of tests/bench/README.md, on this machine
 	cargo build --release --package reranker
 	cargo bench --no-run --package reranker-engine --bench throughput
 	$(CACHE)/bench/bin/python tests/bench/load.py --binary $(CARGO_TARGET_DIR)/release/reranker
+	cargo bench --package reranker --bench collections -- 20000
+	$(CACHE)/bench/bin/pip install --quiet numpy rank_bm25
+	$(CACHE)/bench/bin/python tests/bench/search.py --binary $(CARGO_TARGET_DIR)/release/reranker --peers $(PEERS)
 
 bless: ## make the reference scores anew; downloads torch and transformers
 	cargo build --package reranker

@@ -7,6 +7,7 @@
 mod failure;
 mod folder;
 pub(crate) mod index;
+mod indexes;
 mod janitor;
 pub mod maintenance;
 mod readers;
@@ -31,11 +32,12 @@ use async_trait::async_trait;
 pub use folder::OpenError;
 use folder::{DATABASE, INDEXES};
 pub use index::{Analyzer, Language};
+use indexes::Indexes;
 use janitor::Janitor;
 use jiff::Timestamp;
 use readers::Readers;
 use rusqlite::Connection;
-use searchable::{Indexes, Prepared};
+use searchable::Prepared;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -167,19 +169,7 @@ impl Inner {
             .remove_orphans(&collections)
             .map_err(|error| Error::Internal { cause: format!("search index: {error}") })?;
         for collection in collections {
-            let searchable = self.indexes.to_write(collection)?;
-            let changed = searchable.converge(collection, &self.readers, |done, total| {
-                if done < total {
-                    tracing::info!(collection, done, total, "adding documents to the search index");
-                }
-            })?;
-            if changed > 0 {
-                tracing::info!(
-                    collection,
-                    versions = changed,
-                    "the search index was brought up to date"
-                );
-            }
+            self.indexes.to_write(collection).converge(&self.readers)?;
         }
         self.indexes.release();
         Ok(())
@@ -188,19 +178,22 @@ impl Inner {
     fn claim(&self, step: Step, bytes: u64) -> Result<Vec<Claimed>, Error> {
         let claimed =
             self.writer.write(move |connection| writes::claim(connection, step, bytes))?;
+        let read = self.readers.read(|connection| {
+            let read = claimed.iter().map(|row| reads::work(connection, step, row.content));
+            Ok(read.collect::<Vec<_>>())
+        })?;
         let mut works = Vec::with_capacity(claimed.len());
-        for row in claimed {
-            let version = row.version;
-            match self.readers.read(|connection| reads::work(connection, step, row.content)) {
+        for (row, work) in claimed.into_iter().zip(read) {
+            let reads::ClaimedRow { version, collection, path, .. } = row;
+            match work {
                 Ok(Some(work)) => {
-                    let reads::ClaimedRow { version, collection, path, .. } = row;
                     works.push(Claimed { version, collection: collection as u64, path, work });
                 }
                 // Deleted meanwhile.
                 Ok(None) => {}
                 // One that cannot be read must not keep those behind it waiting for ever.
                 Err(error) => {
-                    tracing::error!(path = %row.path, cause = cause(&error), "a document is broken");
+                    tracing::error!(%path, cause = cause(&error), "a document is broken");
                     self.writer
                         .write(move |connection| writes::failed(connection, step, version))?;
                 }
@@ -225,8 +218,7 @@ impl Inner {
             ClaimedWork::Parse(_) => None,
         });
         let prepared: Vec<_> = prepared.collect();
-        let searchable = self.indexes.to_write(collection)?;
-        searchable.add(collection, &prepared, &self.readers, &self.writer)
+        self.indexes.to_write(collection).add(&prepared, &self.readers, &self.writer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which documents a query may find, by their metadata: one meaning for every store.
 
 use super::{Metadata, MetadataValue};
+use std::collections::BTreeSet;
 
 /// A filter that has been checked: comparisons of strings fit plain attributes only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +25,14 @@ pub enum Filter {
         /// Possibly with `list:`.
         attribute: String,
         /// These.
-        operands: Vec<String>,
+        operands: BTreeSet<String>,
     },
     /// None of the attribute's strings is one of these; holds where the attribute is missing.
     NotIn {
         /// Possibly with `list:`.
         attribute: String,
         /// These.
-        operands: Vec<String>,
+        operands: BTreeSet<String>,
     },
 }
 
@@ -50,6 +51,16 @@ pub enum Comparison {
 impl Filter {
     /// The filter that keeps every document.
     pub const ALL: Self = Self::And(Vec::new());
+
+    /// How many comparisons it is made of; one with a set of strings is one.
+    pub fn conditions(&self) -> usize {
+        match self {
+            Self::And(filters) | Self::Or(filters) => {
+                filters.iter().map(Self::conditions).sum::<usize>().max(1)
+            }
+            Self::Compare { .. } | Self::In { .. } | Self::NotIn { .. } => 1,
+        }
+    }
 
     /// Whether a document with this metadata is kept.
     pub fn keeps(&self, metadata: &Metadata) -> bool {
@@ -83,7 +94,7 @@ impl Comparison {
     }
 }
 
-fn shares(metadata: &Metadata, attribute: &str, operands: &[String]) -> bool {
+fn shares(metadata: &Metadata, attribute: &str, operands: &BTreeSet<String>) -> bool {
     match metadata.attributes().get(attribute) {
         Some(MetadataValue::One(value)) => operands.contains(value),
         Some(MetadataValue::Many(values)) => values.iter().any(|value| operands.contains(value)),

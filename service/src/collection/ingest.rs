@@ -3,7 +3,7 @@
 //! All state is the store's: a worker claims what waits, works on it and ends the step. So a restart goes on
 //! where the last process stopped, and what was replaced or deleted meanwhile is passed over by the store.
 
-use super::{Claimed, ClaimedWork, Passages, Step, Store, passages};
+use super::{Claimed, ClaimedWork, DocumentText, Passages, Step, Store, Version, passages};
 use crate::error::Error;
 use crate::parse::{self, ParseLimits};
 use std::panic::catch_unwind;
@@ -12,8 +12,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Files that one worker takes at a time, if there are several: small ones are parsed faster than they are
+/// taken.
+const PARSE_BYTES: u64 = 1 << 20;
 /// Text that one commit of the search index takes in.
-const BATCH_BYTES: u64 = 16 << 20;
+const INDEX_BYTES: u64 = 16 << 20;
 /// Waits between attempts while the store takes no writes.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -109,8 +112,8 @@ impl Worker {
         let mut retry = FIRST_RETRY;
         while !self.stop.is_cancelled() {
             let bytes = match self.step {
-                Step::Parse => 0,
-                Step::Index => BATCH_BYTES,
+                Step::Parse => PARSE_BYTES,
+                Step::Index => INDEX_BYTES,
             };
             match self.store.claim(self.step, bytes).await {
                 Ok(claimed) if claimed.is_empty() => {
@@ -151,6 +154,7 @@ impl Worker {
     }
 
     async fn parse(&self, claimed: Vec<Claimed>) {
+        let mut outcomes = Vec::with_capacity(claimed.len());
         for Claimed { version, path, work, .. } in claimed {
             let ClaimedWork::Parse(bytes) = work else { continue };
             let limits = self.options.limits;
@@ -168,18 +172,25 @@ impl Worker {
                     None
                 }
             };
-            let mut retry = FIRST_RETRY;
-            while let Err(error) = self.store.parsed(version, outcome.clone()).await {
-                self.pause(&error, &mut retry).await;
-                if self.stop.is_cancelled() {
-                    return;
-                }
-            }
-            self.count(|tally| match outcome {
-                Some(_) => tally.parsed += 1,
-                None => tally.parsing_failed += 1,
-            });
+            outcomes.push((version, outcome));
         }
+        // Together, for one commit.
+        let ends = outcomes.into_iter().map(|(version, outcome)| self.end_parse(version, outcome));
+        futures::future::join_all(ends).await;
+    }
+
+    async fn end_parse(&self, version: Version, outcome: Option<DocumentText>) {
+        let mut retry = FIRST_RETRY;
+        while let Err(error) = self.store.parsed(version, outcome.clone()).await {
+            self.pause(&error, &mut retry).await;
+            if self.stop.is_cancelled() {
+                return;
+            }
+        }
+        self.count(|tally| match outcome {
+            Some(_) => tally.parsed += 1,
+            None => tally.parsing_failed += 1,
+        });
     }
 
     async fn index(&self, claimed: Vec<Claimed>) {

@@ -13,9 +13,13 @@ use crate::api::json::{Json, by_name};
 use crate::collection::filter::{Comparison, Filter};
 use crate::collection::is_attribute;
 use crate::error::{Error, Location, Violation};
+use std::collections::BTreeSet;
 
 /// Filters in filters: each is a call on the stack of whoever reads them.
 const MAX_DEPTH: usize = 32;
+
+/// Comparisons in a filter: every document may be compared with each.
+const MAX_CONDITIONS: usize = 4096;
 
 /// Of the place of a wrong value so many steps are told: an answer must not be much longer than its
 /// request.
@@ -35,7 +39,15 @@ pub(crate) fn filter(
         None | Some(Json::Null) => Ok(Filter::ALL),
         Some(value) => {
             check_types(value, &mut vec![Location::Field(name)], violate);
-            all_of(value, 1)
+            let filter = all_of(value, 1)?;
+            let conditions = filter.conditions();
+            if conditions > MAX_CONDITIONS {
+                return invalid(format!(
+                    "a filter may have {MAX_CONDITIONS} comparisons, this one has {conditions}; `$in` and \
+                     `$nin` compare with many strings at once"
+                ));
+            }
+            Ok(filter)
         }
     }
 }
@@ -154,7 +166,7 @@ fn operation(attribute: &str, operator: &str, operand: &Json<'_>) -> Result<Filt
     Ok(Filter::Compare { attribute, comparison, operand })
 }
 
-fn strings(operator: &str, operand: &Json<'_>) -> Result<Vec<String>, Error> {
+fn strings(operator: &str, operand: &Json<'_>) -> Result<BTreeSet<String>, Error> {
     let text = |item: &Json<'_>| match item {
         Json::String(text) => Some(text.to_string()),
         _ => None,

@@ -6,7 +6,9 @@
 
 mod analyzer;
 mod filter;
+mod kept;
 mod passage_index;
+mod ranking;
 
 use crate::collection::filter::Filter;
 use crate::collection::{DocumentText, Granularity, Metadata, Passage, Passages, Version};
@@ -14,12 +16,13 @@ pub use analyzer::{Analyzer, Language};
 use passage_index::{PassageIndex, PassageSearcher};
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tantivy::TantivyError;
 use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
 
 /// Of the fields and of what the analyser makes of text; another one makes every index anew.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 const FORMAT_FILE: &str = "format";
 
 /// Why the index did not do what it should.
@@ -31,53 +34,70 @@ pub(super) enum IndexError {
     /// The disk takes no writes.
     #[error("the disk is read-only")]
     ReadOnly,
-    /// Anything else.
+    /// Its files may be others than were written.
+    #[error("{0}")]
+    Damaged(String),
+    /// Anything else that the system refused.
     #[error("{0}")]
     Broken(String),
 }
 
 impl From<io::Error> for IndexError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
-            _ => Self::Broken(error.to_string()),
-        }
+        Self::of_io(&error)
     }
 }
 
 impl From<TantivyError> for IndexError {
     fn from(error: TantivyError) -> Self {
-        let io = match &error {
+        match &error {
             TantivyError::IoError(io)
             | TantivyError::LockFailure(LockError::IoError(io), _)
             | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. })
             | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
             | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError {
                 io_error: io, ..
-            }) => Some(Self::from(io::Error::from(io.kind()))),
-            _ => None,
-        };
-        match io {
-            Some(known @ (Self::Full | Self::ReadOnly)) => known,
-            _ => Self::of_text(error.to_string()),
+            }) => Self::of_io(io),
+            TantivyError::LockFailure(..) | TantivyError::SystemError(_) => {
+                Self::of_text(error.to_string(), Self::Broken)
+            }
+            _ => Self::of_text(error.to_string(), Self::Damaged),
         }
     }
 }
 
 impl IndexError {
+    fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            io::ErrorKind::NotFound => Self::Damaged(error.to_string()),
+            _ if error.raw_os_error().is_some() => Self::Broken(error.to_string()),
+            _ => Self::of_text(error.to_string(), Self::Damaged),
+        }
+    }
+
     /// What an error's text says of the disk: what fails in another thread comes as text alone, and a full
     /// disk must not look like an index, or a document, that is at fault.
-    fn of_text(text: String) -> Self {
+    fn of_text(text: String, otherwise: fn(String) -> Self) -> Self {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if says(&["os error 28", "StorageFull", "os error 122", "QuotaExceeded"]) {
             Self::Full
         } else if says(&["os error 30", "ReadOnlyFilesystem"]) {
             Self::ReadOnly
         } else {
-            Self::Broken(text)
+            otherwise(text)
         }
     }
+}
+
+/// Calls into tantivy, which panics on some files that are not as it wrote them.
+fn guarded<T>(call: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
+        Err(IndexError::Damaged(format!("it panicked: {}", message.unwrap_or_default())))
+    })
 }
 
 /// A version to add.
@@ -122,24 +142,24 @@ impl CollectionIndex {
     /// Looks at all of an index, and changes nothing of it.
     pub(super) fn inspect(folder: &Path, analyzer: &Analyzer) -> Result<Held, IndexError> {
         let index = Self::open_parts(folder, analyzer, PassageIndex::open)?;
-        index.coarse.check()?;
-        index.fine.check()?;
+        index.check()?;
         index.searcher().versions()
     }
 
-    /// Opens the index in a folder; one that is missing, damaged or of another format is made, empty.
-    pub(super) fn open(folder: &Path, analyzer: &Analyzer) -> Result<Self, IndexError> {
+    /// Opens the index in a folder; one that is missing, damaged or of another format is made, empty. Gives
+    /// whether it was made.
+    pub(super) fn open(folder: &Path, analyzer: &Analyzer) -> Result<(Self, bool), IndexError> {
         let format = format!("{FORMAT} {}", analyzer.language());
         let is_known =
             std::fs::read_to_string(folder.join(FORMAT_FILE)).is_ok_and(|is| is == format);
         if is_known {
             match Self::open_parts(folder, analyzer, PassageIndex::open) {
-                Ok(index) => return Ok(index),
-                // Not the index's fault.
-                Err(error @ (IndexError::Full | IndexError::ReadOnly)) => return Err(error),
-                Err(error) => {
+                Ok(index) => return Ok((index, false)),
+                Err(IndexError::Damaged(error)) => {
                     tracing::warn!(folder = %folder.display(), %error, "a search index is damaged and is made anew");
                 }
+                // Not the index's fault.
+                Err(error) => return Err(error),
             }
         }
         if folder.exists() {
@@ -148,7 +168,21 @@ impl CollectionIndex {
         std::fs::create_dir_all(folder)?;
         let index = Self::open_parts(folder, analyzer, PassageIndex::create)?;
         std::fs::write(folder.join(FORMAT_FILE), format)?;
-        Ok(index)
+        Ok((index, true))
+    }
+
+    /// Lets the next [`open`](Self::open) make the index in a folder anew.
+    pub(super) fn discard(folder: &Path) -> io::Result<()> {
+        match std::fs::remove_file(folder.join(FORMAT_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads all of it and compares it with its checksums.
+    pub(super) fn check(&self) -> Result<(), IndexError> {
+        guarded(|| self.coarse.check())?;
+        guarded(|| self.fine.check())
     }
 
     fn open_parts(
@@ -156,30 +190,33 @@ impl CollectionIndex {
         analyzer: &Analyzer,
         open: fn(PathBuf, &Analyzer) -> Result<PassageIndex, IndexError>,
     ) -> Result<Self, IndexError> {
-        let coarse = open(folder.join("coarse"), analyzer)?;
-        Ok(Self { coarse, fine: open(folder.join("fine"), analyzer)? })
+        let coarse = guarded(|| open(folder.join("coarse"), analyzer))?;
+        let fine = guarded(|| open(folder.join("fine"), analyzer))?;
+        Ok(Self { coarse, fine })
     }
 
-    /// Adds versions, in place of what is there of them, and removes others; durable, and not seen before
-    /// [`reload`](Self::reload). Not for two callers at a time.
+    /// Removes versions, then adds others; durable, and not seen before [`reload`](Self::reload). Not for two
+    /// callers at a time.
     pub(super) fn write(
         &self,
         add: &[IndexedDocument<'_>],
         remove: &[Version],
     ) -> Result<(), IndexError> {
+        let write = |index: &PassageIndex, passages: fn(&Passages) -> &Vec<Passage>| {
+            guarded(|| index.write(add, remove, passages))
+        };
         std::thread::scope(|scope| {
-            let fine = scope.spawn(|| self.fine.write(add, remove, |passages| &passages.fine));
-            let coarse = self.coarse.write(add, remove, |passages| &passages.coarse);
-            fine.join()
-                .unwrap_or_else(|_| Err(IndexError::Broken("a writer panicked".to_owned())))?;
+            let fine = scope.spawn(|| write(&self.fine, |passages| &passages.fine));
+            let coarse = write(&self.coarse, |passages| &passages.coarse);
+            fine.join().expect("panics are caught")?;
             coarse
         })
     }
 
     /// Shows what was written to searchers taken from now on.
     pub(super) fn reload(&self) -> Result<(), IndexError> {
-        self.coarse.reload()?;
-        self.fine.reload()
+        guarded(|| self.coarse.reload())?;
+        guarded(|| self.fine.reload())
     }
 
     /// What searches see now.
@@ -192,10 +229,7 @@ impl CollectionIndex {
         self.coarse.release();
         self.fine.release();
     }
-}
 
-#[cfg(test)]
-impl CollectionIndex {
     /// Whether it holds what writing takes.
     pub(super) fn is_writable(&self) -> bool {
         self.coarse.is_writable() || self.fine.is_writable()
@@ -212,15 +246,17 @@ impl IndexSearcher {
         granularity: Granularity,
         limit: usize,
     ) -> Result<Vec<RawHit>, IndexError> {
-        match granularity {
-            Granularity::Coarse => self.coarse.top(query, filter, limit),
-            Granularity::Fine => self.fine.top(query, filter, limit),
-        }
+        let searcher = match granularity {
+            Granularity::Coarse => &self.coarse,
+            Granularity::Fine => &self.fine,
+        };
+        guarded(|| searcher.top(query, filter, limit))
     }
 
     /// Which versions it holds.
     pub(super) fn versions(&self) -> Result<Held, IndexError> {
-        let (coarse, fine) = (self.coarse.versions()?, self.fine.versions()?);
+        let coarse = guarded(|| self.coarse.versions())?;
+        let fine = guarded(|| self.fine.versions())?;
         Ok(Held {
             whole: coarse.intersection(&fine).copied().collect(),
             any: coarse.union(&fine).copied().collect(),

@@ -79,8 +79,7 @@ fn purge_collections(inner: &Inner) -> Result<(), Error> {
 
 fn forget_garbage(inner: &Inner) -> Result<(), Error> {
     for collection in inner.readers.read(reads::with_garbage)? {
-        let searchable = inner.indexes.to_write(collection)?;
-        searchable.add(collection, &[], &inner.readers, &inner.writer)?;
+        inner.indexes.to_write(collection).add(&[], &inner.readers, &inner.writer)?;
     }
     Ok(())
 }

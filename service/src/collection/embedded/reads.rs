@@ -19,7 +19,7 @@ const JOINED_INDEXED: &str =
     "documents d JOIN versions v ON v.id = d.indexed JOIN contents c ON c.id = v.content";
 
 /// Versions that one claim takes or passes over at most.
-const MOST_CLAIMED: usize = 1000;
+const MOST_CLAIMED: usize = 8192;
 /// Bytes of text after which a list of documents with their texts ends: all of them are in memory.
 const MATCHING_BYTES: usize = 4 << 20;
 

@@ -13,6 +13,9 @@ use std::sync::Arc;
 const SPARE: usize = 16;
 /// Passages after which equal scores are taken as they come: there is no more order to find in them.
 const MOST_TIED: usize = 5_000;
+/// Scores that differ by less than this part are equal to whoever passes over blocks of postings: the order in
+/// which words are added up is not always the same.
+const ROUNDING: f32 = 1e-6;
 
 /// A document as it is found, and where its content is.
 type Known = Option<(Arc<Found>, i64)>;
@@ -23,7 +26,7 @@ pub(super) fn search(
     search: &Search,
 ) -> Result<Vec<Hit>, Error> {
     let number = inner.readers.read(|connection| rows::collection(connection, name))?;
-    let searchable = inner.indexes.get(number)?;
+    let searchable = inner.indexes.get(number);
     searchable.consistent(&inner.readers, |connection, searcher| {
         // It may have been deleted meanwhile, or made anew.
         if rows::collection(connection, name)? != number {
@@ -39,18 +42,17 @@ pub(super) fn search(
         loop {
             let raw = searcher.top(&search.query, &search.filter, granularity, asked)?;
             let is_all = raw.len() < asked;
-            let last = raw.last().map(|hit| hit.score);
+            let last = raw.last().map_or(0.0, |hit| hit.score * (1.0 + ROUNDING));
             let mut hits = join(connection, search, raw, &mut known)?;
             // Equal scores are in the order of paths, which takes all of them.
             let is_decided = hits
                 .get(search.limit.saturating_sub(1))
-                .is_some_and(|worst| last < Some(worst.0.score) || asked >= MOST_TIED);
+                .is_some_and(|worst| last < worst.0.score || asked >= MOST_TIED);
             if is_all || is_decided {
                 hits.truncate(search.limit);
-                return hits
-                    .into_iter()
-                    .map(|(hit, content)| with_text(connection, search, hit, content))
-                    .collect();
+                let hits = hits.into_iter();
+                let hits = hits.map(|(hit, content)| with_text(connection, search, hit, content));
+                return Ok(hits.collect::<Result<_, _>>()?);
             }
             asked = asked.saturating_mul(2);
         }

@@ -1,20 +1,19 @@
-//! The search indexes by collection, and what makes them agree with the database.
+//! A collection's search index, and what makes it agree with the database.
 
 use super::index::{Analyzer, CollectionIndex, IndexError, IndexSearcher, IndexedDocument};
+use super::indexes::remove_folder;
 use super::readers::Readers;
 use super::writer::Writer;
 use super::{reads, rows, writes};
 use crate::collection::{DocumentText, Passages, Version, passages};
 use crate::error::Error;
 use rusqlite::Connection;
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Versions that one commit of the index forgets beside what it adds.
 const GARBAGE: usize = 10_000;
-/// Collections that are ready to be written to: each takes a dozen threads and up to 128 MB.
-const WRITABLE: usize = 4;
 /// Bytes of text that are added in one commit while an index is made anew.
 const REBUILD_BYTES: usize = 64 << 20;
 
@@ -23,9 +22,37 @@ impl From<IndexError> for Error {
         match error {
             IndexError::Full => Self::StorageFull { reason: "full" },
             IndexError::ReadOnly => Self::StorageFull { reason: "read-only" },
-            other @ IndexError::Broken(_) => {
-                Self::Internal { cause: format!("search index: {other}") }
+            IndexError::Damaged(cause) | IndexError::Broken(cause) => {
+                Self::Internal { cause: format!("search index: {cause}") }
             }
+        }
+    }
+}
+
+/// Why a search failed: the index may be made anew, the database may not.
+#[derive(Debug)]
+pub(super) enum SearchError {
+    Index(IndexError),
+    Store(Error),
+}
+
+impl From<IndexError> for SearchError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<Error> for SearchError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<SearchError> for Error {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Index(error) => error.into(),
+            SearchError::Store(error) => error,
         }
     }
 }
@@ -33,7 +60,11 @@ impl From<IndexError> for Error {
 /// A collection's index.
 #[derive(Debug)]
 pub(super) struct Searchable {
-    index: CollectionIndex,
+    collection: i64,
+    folder: PathBuf,
+    analyzer: Analyzer,
+    /// None while nobody needs it. Whoever holds the index keeps it from being closed.
+    index: Mutex<Option<Arc<CollectionIndex>>>,
     /// Held to read while a search takes hold of the database, then of the index; to write while the index
     /// shows what was written to it.
     ///
@@ -41,98 +72,9 @@ pub(super) struct Searchable {
     /// was garbage in the database before: so whichever side of a change the search takes hold on, the index
     /// has at least what the database says.
     view: RwLock<()>,
-    /// Held while the index is written: commits come one after the other.
-    writing: Mutex<()>,
-}
-
-/// The indexes of all collections.
-#[derive(Debug)]
-pub(super) struct Indexes {
-    folder: PathBuf,
-    analyzer: Analyzer,
-    open: Mutex<HashMap<i64, Arc<Searchable>>>,
-    /// Those that were written to last, the latest at the end.
-    written: Mutex<VecDeque<Arc<Searchable>>>,
-}
-
-impl Indexes {
-    pub(super) fn new(folder: PathBuf, analyzer: Analyzer) -> Self {
-        Self { folder, analyzer, open: Mutex::default(), written: Mutex::default() }
-    }
-
-    fn folder(&self, collection: i64) -> PathBuf {
-        self.folder.join(collection.to_string())
-    }
-
-    /// The index of a collection, opened or made.
-    pub(super) fn get(&self, collection: i64) -> Result<Arc<Searchable>, Error> {
-        let mut open = self.open.lock().expect("nothing panics with the lock");
-        if let Some(searchable) = open.get(&collection) {
-            return Ok(Arc::clone(searchable));
-        }
-        let index = CollectionIndex::open(&self.folder(collection), &self.analyzer)?;
-        let searchable = Searchable { index, view: RwLock::default(), writing: Mutex::default() };
-        Ok(Arc::clone(open.entry(collection).or_insert(Arc::new(searchable))))
-    }
-
-    /// Deletes a collection's index.
-    pub(super) fn remove(&self, collection: i64) -> std::io::Result<()> {
-        let removed = self.open.lock().expect("nothing panics with the lock").remove(&collection);
-        if let Some(removed) = &removed {
-            let mut written = self.written.lock().expect("nothing panics with the lock");
-            written.retain(|other| !Arc::ptr_eq(other, removed));
-        }
-        // Whoever writes to it finishes first: a folder that is being deleted is no place for files.
-        let _writing = removed.as_ref().map(|removed| {
-            let writing = removed.writing.lock().expect("nothing panics with the lock");
-            removed.index.release();
-            writing
-        });
-        remove_folder(&self.folder(collection))
-    }
-
-    /// The index of a collection, to write to it. Others give back what writing takes if there are too many.
-    pub(super) fn to_write(&self, collection: i64) -> Result<Arc<Searchable>, Error> {
-        let searchable = self.get(collection)?;
-        let surplus = {
-            let mut written = self.written.lock().expect("nothing panics with the lock");
-            written.retain(|other| !Arc::ptr_eq(other, &searchable));
-            written.push_back(Arc::clone(&searchable));
-            if written.len() > WRITABLE { written.pop_front() } else { None }
-        };
-        if let Some(surplus) = surplus {
-            surplus.release();
-        }
-        Ok(searchable)
-    }
-
-    /// Gives back what writing takes.
-    pub(super) fn release(&self) {
-        let written =
-            std::mem::take(&mut *self.written.lock().expect("nothing panics with the lock"));
-        for searchable in written {
-            searchable.release();
-        }
-    }
-
-    /// Deletes folders of collections that are gone.
-    pub(super) fn remove_orphans(&self, living: &BTreeSet<i64>) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if !number.is_some_and(|number| living.contains(&number)) {
-                remove_folder(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn remove_folder(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    /// Held while the index is written, before `index`: commits come one after the other. Versions that the
+    /// index may hold although the database did not take that they are indexed.
+    writing: Mutex<BTreeSet<Version>>,
 }
 
 /// A version to index: with its text, and its passages unless they failed.
@@ -143,36 +85,134 @@ pub(super) struct Prepared {
 }
 
 impl Searchable {
-    fn release(&self) {
-        let _writing = self.writing.lock().expect("nothing panics with the lock");
-        self.index.release();
+    pub(super) fn new(collection: i64, folder: PathBuf, analyzer: Analyzer) -> Self {
+        let (index, view, writing) = (Mutex::default(), RwLock::default(), Mutex::default());
+        Self { collection, folder, analyzer, index, view, writing }
     }
 
-    /// Takes hold of the database and the index as they belong together.
+    /// Waits until nobody writes.
+    fn writing(&self) -> MutexGuard<'_, BTreeSet<Version>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<CollectionIndex>>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, opened; one that had to be made has what the database says before anybody sees it.
+    fn index(&self, readers: &Readers) -> Result<Arc<CollectionIndex>, Error> {
+        let mut slot = self.slot();
+        if let Some(index) = &*slot {
+            return Ok(Arc::clone(index));
+        }
+        let (index, is_new) = CollectionIndex::open(&self.folder, &self.analyzer)?;
+        if is_new {
+            self.converge_index(&index, readers)?;
+        }
+        Ok(Arc::clone(slot.insert(Arc::new(index))))
+    }
+
+    /// Gives back what writing takes.
+    pub(super) fn release(&self) {
+        let _writing = self.writing();
+        let index = self.slot().clone();
+        if let Some(index) = index {
+            index.release();
+        }
+    }
+
+    /// Closes the index unless somebody is at it or was just now; gives whether it is closed.
+    pub(super) fn close_idle(&self) -> bool {
+        let Ok(_writing) = self.writing.try_lock() else { return false };
+        let Ok(mut slot) = self.index.try_lock() else { return false };
+        // Giving back what writing takes may last.
+        slot.take_if(|index| Arc::strong_count(index) == 1 && !index.is_writable());
+        slot.is_none()
+    }
+
+    /// Deletes the index once nobody writes to it: a folder that is being deleted is no place for files.
+    pub(super) fn delete(&self) -> std::io::Result<()> {
+        let _writing = self.writing();
+        if let Some(index) = self.slot().take() {
+            index.release();
+        }
+        remove_folder(&self.folder)
+    }
+
+    /// Takes hold of the database and the index as they belong together. An index that turns out to be damaged
+    /// is made anew, and `read` is called again.
     pub(super) fn consistent<T>(
         &self,
         readers: &Readers,
-        read: impl FnOnce(&Connection, &IndexSearcher) -> Result<T, Error>,
+        read: impl Fn(&Connection, &IndexSearcher) -> Result<T, SearchError>,
     ) -> Result<T, Error> {
+        let index = self.index(readers)?;
+        match self.read(&index, readers, &read) {
+            Err(SearchError::Index(IndexError::Damaged(cause))) => {
+                self.repair(&index, cause, readers, &self.writing())?;
+                drop(index);
+                let index = self.index(readers)?;
+                self.read(&index, readers, &read)
+            }
+            done => done,
+        }
+        .map_err(Error::from)
+    }
+
+    fn read<T>(
+        &self,
+        index: &CollectionIndex,
+        readers: &Readers,
+        read: impl Fn(&Connection, &IndexSearcher) -> Result<T, SearchError>,
+    ) -> Result<T, SearchError> {
         let view = self.view.read().expect("nothing panics with the lock");
-        readers.read(|connection| {
+        let done = readers.read(|connection| {
             // The first read decides what the transaction sees.
             connection.query_row("SELECT max(id) FROM collections", [], |_| Ok(()))?;
-            let searcher = self.index.searcher();
+            let searcher = index.searcher();
             drop(view);
-            read(connection, &searcher)
-        })
+            Ok(read(connection, &searcher))
+        });
+        done?
+    }
+
+    /// Makes a damaged index anew from the database.
+    ///
+    /// # Errors
+    /// `cause`, if its files are as they were written; those of making it.
+    fn repair(
+        &self,
+        damaged: &Arc<CollectionIndex>,
+        cause: String,
+        readers: &Readers,
+        _writing: &BTreeSet<Version>,
+    ) -> Result<(), Error> {
+        let mut slot = self.slot();
+        if slot.as_ref().is_none_or(|index| !Arc::ptr_eq(index, damaged)) {
+            // Another one has done it.
+            return Ok(());
+        }
+        if damaged.check().is_ok() {
+            return Err(IndexError::Damaged(cause).into());
+        }
+        let folder = self.folder.display();
+        tracing::error!(%folder, cause, "a search index is damaged and is made anew");
+        *slot = None;
+        drop(slot);
+        damaged.release();
+        CollectionIndex::discard(&self.folder).map_err(IndexError::from)?;
+        self.index(readers).map(drop)
     }
 
     /// Indexes versions and makes them what searches find; forgets garbage on the way.
     pub(super) fn add(
         &self,
-        collection: i64,
         prepared: &[Prepared],
         readers: &Readers,
         writer: &Writer,
     ) -> Result<(), Error> {
-        let _writing = self.writing.lock().expect("nothing panics with the lock");
+        let mut writing = self.writing();
+        let collection = self.collection;
         let (metadata, garbage) = readers.read(|connection| {
             let metadata: Result<Vec<_>, Error> = prepared
                 .iter()
@@ -182,10 +222,9 @@ impl Searchable {
         })?;
         let metadata: Vec<_> =
             metadata.iter().map(|json| json.as_deref().map(rows::metadata)).collect();
-        // An attempt that the database did not take may have left them in the index.
-        let gone = prepared.iter().zip(&metadata).filter(|(_, metadata)| metadata.is_none());
-        let removed: Vec<_> =
-            gone.map(|(prepared, _)| prepared.version).chain(garbage.iter().copied()).collect();
+        let versions = prepared.iter().map(|prepared| prepared.version);
+        let doubtful = versions.filter(|version| writing.contains(version));
+        let removed: Vec<_> = doubtful.chain(garbage.iter().copied()).collect();
         let documents: Vec<_> = prepared
             .iter()
             .zip(&metadata)
@@ -198,29 +237,55 @@ impl Searchable {
                 })
             })
             .collect();
-        self.index.write(&documents, &removed)?;
         let written: Vec<_> = documents.iter().map(|document| document.version).collect();
         let failed = prepared.iter().filter(|prepared| prepared.passages.is_none());
         let failed: Vec<_> = failed.map(|prepared| prepared.version).collect();
-        self.show()?;
+        writing.extend(&written);
+        let index = self.index(readers)?;
+        match index.write(&documents, &removed).and_then(|()| self.show(&index)) {
+            Err(IndexError::Damaged(cause)) => {
+                self.repair(&index, cause, readers, &writing)?;
+                drop(index);
+                let index = self.index(readers)?;
+                index.write(&documents, &removed)?;
+                self.show(&index)?;
+            }
+            done => done?,
+        }
+        let settled: Vec<_> = prepared.iter().map(|prepared| prepared.version).collect();
         writer.write(move |connection| {
             writes::indexed(connection, collection, &written, &failed, &garbage)
-        })
+        })?;
+        for version in settled {
+            writing.remove(&version);
+        }
+        Ok(())
     }
 
-    /// Adds what searches should find and the index lacks, and removes what it should not hold; gives how
-    /// many versions that were.
-    pub(super) fn converge(
+    /// Adds what searches should find and the index lacks, and removes what it should not hold.
+    pub(super) fn converge(&self, readers: &Readers) -> Result<(), Error> {
+        let writing = self.writing();
+        let index = self.index(readers)?;
+        match self.converge_index(&index, readers) {
+            Err(SearchError::Index(IndexError::Damaged(cause))) => {
+                self.repair(&index, cause, readers, &writing)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    fn converge_index(
         &self,
-        collection: i64,
+        index: &CollectionIndex,
         readers: &Readers,
-        mut progress: impl FnMut(usize, usize),
-    ) -> Result<usize, Error> {
-        let _writing = self.writing.lock().expect("nothing panics with the lock");
-        let held = self.index.searcher().versions()?;
+    ) -> Result<(), SearchError> {
+        let collection = self.collection;
+        let held = index.searcher().versions()?;
         let wanted = readers.read(|connection| reads::indexed_versions(connection, collection))?;
         let known: BTreeSet<_> = wanted.iter().map(|(version, _)| *version).collect();
-        let mut surplus: Vec<_> = held.any.difference(&known).copied().collect();
+        let is_right = |version: &Version| held.whole.contains(version) && known.contains(version);
+        let mut surplus: Vec<_> =
+            held.any.iter().filter(|version| !is_right(version)).copied().collect();
         let missing: Vec<_> =
             wanted.into_iter().filter(|(version, _)| !held.whole.contains(version)).collect();
         let (mut done, mut changed) = (0, surplus.len());
@@ -251,23 +316,37 @@ impl Searchable {
                     passages,
                 })
                 .collect();
-            self.index.write(&documents, &std::mem::take(&mut surplus))?;
-            progress(done, missing.len());
+            index.write(&documents, &std::mem::take(&mut surplus))?;
+            if done < missing.len() {
+                let total = missing.len();
+                tracing::info!(collection, done, total, "adding documents to the search index");
+            }
         }
-        self.show()?;
-        Ok(changed)
+        if changed > 0 {
+            tracing::info!(
+                collection,
+                versions = changed,
+                "the search index was brought up to date"
+            );
+        }
+        Ok(self.show(index)?)
     }
 
-    fn show(&self) -> Result<(), Error> {
+    fn show(&self, index: &CollectionIndex) -> Result<(), IndexError> {
         let _view = self.view.write().expect("nothing panics with the lock");
-        Ok(self.index.reload()?)
+        index.reload()
     }
 }
 
 #[cfg(test)]
-impl Indexes {
-    /// How many hold what writing takes.
-    pub(super) fn writable(&self) -> usize {
-        self.open.lock().unwrap().values().filter(|one| one.index.is_writable()).count()
+impl Searchable {
+    /// Whether it holds what writing takes.
+    pub(super) fn is_writable(&self) -> bool {
+        self.slot().as_ref().is_some_and(|index| index.is_writable())
+    }
+
+    /// Whether its files are held open.
+    pub(super) fn is_open(&self) -> bool {
+        self.slot().is_some()
     }
 }

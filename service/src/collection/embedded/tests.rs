@@ -136,6 +136,80 @@ async fn few_collections_are_ready_to_be_written_to() {
     assert_eq!(store.inner.indexes.writable(), 0);
 }
 
+/// A server with thousands of collections would hold more files mapped than Linux allows, or lose what is in
+/// those that it has closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_collections_are_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path()).await;
+    add(&store, "first", "otter").await.unwrap();
+    work(&store).await;
+    store.inner.indexes.release();
+    let all = |collection: &CollectionName| {
+        let (query, filter, unit) = ("otter".to_owned(), Filter::ALL, Unit::Document);
+        let search = Search { query, filter, unit, limit: 10, with_text: false };
+        let (store, collection) = (Arc::clone(&store), collection.clone());
+        async move { store.search(&collection, search).await.unwrap().len() }
+    };
+    for number in 0..indexes::OPEN + 10 {
+        let collection = CollectionName::new(format!("{number}")).unwrap();
+        store.add_collection(&collection, 1).await.unwrap();
+        assert_eq!(all(&collection).await, 0);
+    }
+    assert_eq!(store.inner.indexes.open(), indexes::OPEN);
+    assert_eq!(found(&store, "otter").await, ["first"]);
+    for number in 0..indexes::OPEN {
+        all(&CollectionName::new(format!("{number}")).unwrap()).await;
+    }
+    add(&store, "second", "otter").await.unwrap();
+    work(&store).await;
+    assert_eq!(found(&store, "otter").await, ["first", "second"]);
+    store.close().await;
+    drop(store);
+    let store = open(folder.path());
+    assert!(store.inner.indexes.open() <= indexes::OPEN);
+    assert_eq!(found(&store, "otter").await, ["first", "second"]);
+}
+
+/// A bad block on a disk would end the process, or searches of a collection for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_turns_out_to_be_damaged_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path()).await;
+    for number in 0..300 {
+        add(&store, &format!("{number:03}"), "otter otter heron").await.unwrap();
+    }
+    work(&store).await;
+    damage(folder.path());
+    assert_eq!(found(&store, "otter").await.len(), 300);
+    // Replacing a document reads what is in the index.
+    add(&store, "000", "otter").await.unwrap();
+    work(&store).await;
+    damage(folder.path());
+    add(&store, "000", "heron").await.unwrap();
+    work(&store).await;
+    assert_eq!(found(&store, "otter").await.len(), 299);
+    assert_eq!(store.statistics(None).await.unwrap().failed, 0);
+    store.close().await;
+    assert_eq!(problems(folder.path()), [""; 0]);
+}
+
+/// Writes over the words of all search indexes, but not over how long the files are.
+fn damage(folder: &Path) {
+    for collection in fs::read_dir(folder.join(INDEXES)).unwrap().flatten() {
+        for part in ["coarse", "fine"] {
+            for entry in fs::read_dir(collection.path().join(part)).unwrap().flatten() {
+                if entry.path().extension().is_some_and(|extension| extension == "idx") {
+                    let file = fs::File::options().write(true).open(entry.path()).unwrap();
+                    let length = entry.metadata().unwrap().len().saturating_sub(250) as usize;
+                    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length], 0)
+                        .unwrap();
+                }
+            }
+        }
+    }
+}
+
 /// One damaged document would hold up all that are added after it, at every start again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_cannot_be_read_fails_alone() {

@@ -127,6 +127,20 @@ fn wrong_types_are_told_with_their_places() {
     }
 }
 
+/// One request of some megabytes would keep a core busy for minutes.
+#[test]
+fn comparisons_are_counted() {
+    let of = |count: usize| format!(r#"{{"$or":[{}]}}"#, vec![r#"{"a":"b"}"#; count].join(","));
+    let empty = format!(r#"{{"$and":[{}]}}"#, vec!["{}"; MAX_CONDITIONS + 1].join(","));
+    assert!(read(&of(MAX_CONDITIONS)).is_ok());
+    for text in [of(MAX_CONDITIONS + 1), empty] {
+        let error = read(&text).expect_err("too many");
+        assert!(error.contains("may have 4096 comparisons, this one has 4097"), "{error}");
+    }
+    let operands = vec![r#""b""#; MAX_CONDITIONS + 1].join(",");
+    assert!(read(&format!(r#"{{"a":{{"$in":[{operands}]}}}}"#)).is_ok());
+}
+
 fn nested(levels: usize) -> String {
     let (open, close) = (r#"{"$and":["#.repeat(levels), "]}".repeat(levels));
     format!(r#"{open}{{"a":"b"}}{close}"#)

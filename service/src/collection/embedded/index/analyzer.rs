@@ -1,19 +1,27 @@
 //! Text to the words that are searched for.
 //!
-//! Words by Unicode (UAX #29), in lower case, stemmed. Scripts that write without spaces become single
-//! characters and pairs of neighbours; a query looks for the pairs, and for a single character only where it
-//! stands alone. Stop words are kept: BM25 weighs them.
+//! Text is brought to its compatible composed form (NFKC) and parted into words by Unicode (UAX #29), in lower
+//! case, stemmed. Scripts that write without spaces become single characters and pairs of neighbours; a query
+//! looks for the pairs, and for a single character only where it stands alone. Stop words are kept: BM25 weighs
+//! them.
 
-use std::collections::BTreeMap;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
-use tantivy::tokenizer::{self, Token, TokenStream, Tokenizer};
+use tantivy::tokenizer::{self, RawTokenizer, TextAnalyzer, Token, TokenStream, Tokenizer};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Words are cut to this many characters: longer ones are no words.
 const LONGEST: usize = 64;
 /// Distinct words of a query that are looked for.
 const QUERY_WORDS: usize = 1024;
+/// Words whose stems are remembered: most of a text's words come again and again.
+const STEMS: usize = 1 << 16;
+
+const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizerBorrowed::new_nfkc();
 
 /// Whose endings words lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +100,15 @@ impl Analyzer {
     }
 
     /// What tantivy makes the words of a passage with.
-    pub(super) fn for_texts(&self) -> tokenizer::TextAnalyzer {
-        self.stemmed(Words { purpose: Purpose::Text, ..Words::default() })
+    pub(super) fn for_texts(&self) -> TextAnalyzer {
+        TextAnalyzer::from(Words::new(self.language, Purpose::Text))
     }
 
     /// The distinct words of a query with how often each is there, most of them.
     pub(super) fn query(&self, query: &str) -> Vec<(String, u32)> {
-        let mut analyzer = self.stemmed(Words { purpose: Purpose::Query, ..Words::default() });
+        let mut words = Words::new(self.language, Purpose::Query);
         let mut counts = BTreeMap::new();
-        let mut stream = analyzer.token_stream(query);
+        let mut stream = words.token_stream(query);
         while stream.advance() {
             let word = &stream.token().text;
             if counts.len() < QUERY_WORDS || counts.contains_key(word) {
@@ -109,34 +117,43 @@ impl Analyzer {
         }
         counts.into_iter().collect()
     }
-
-    fn stemmed(&self, words: Words) -> tokenizer::TextAnalyzer {
-        let words = tokenizer::TextAnalyzer::builder(words);
-        match self.language {
-            Language::None => words.build(),
-            Language::Stemmed(language) => words.filter(tokenizer::Stemmer::new(language)).build(),
-        }
-    }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Purpose {
-    #[default]
     Text,
     Query,
 }
 
 /// Splits into words; all that a text has at once, because runs of characters are looked at as a whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 struct Words {
     purpose: Purpose,
     token: Token,
-    found: Vec<String>,
+    found: Found,
+    /// Characters without spaces between them.
+    run: Vec<char>,
+    stems: Stems,
+}
+
+/// Words one behind the other, and where each ends.
+#[derive(Clone, Default)]
+struct Found {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Found {
+    fn end_word(&mut self) {
+        self.ends.push(self.text.len());
+    }
 }
 
 struct WordStream<'a> {
-    words: std::slice::Iter<'a, String>,
+    found: &'a Found,
     token: &'a mut Token,
+    start: usize,
+    ends: std::slice::Iter<'a, usize>,
 }
 
 impl Tokenizer for Words {
@@ -144,18 +161,19 @@ impl Tokenizer for Words {
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
         self.token.reset();
-        self.found.clear();
-        split(text, self.purpose, &mut self.found);
-        WordStream { words: self.found.iter(), token: &mut self.token }
+        self.split(text);
+        let Self { found, token, .. } = self;
+        WordStream { token, start: 0, ends: found.ends.iter(), found }
     }
 }
 
 impl TokenStream for WordStream<'_> {
     fn advance(&mut self) -> bool {
-        let Some(word) = self.words.next() else { return false };
+        let Some(&end) = self.ends.next() else { return false };
         self.token.text.clear();
-        self.token.text.push_str(word);
+        self.token.text.push_str(&self.found.text[self.start..end]);
         self.token.position = self.token.position.wrapping_add(1);
+        self.start = end;
         true
     }
 
@@ -168,22 +186,121 @@ impl TokenStream for WordStream<'_> {
     }
 }
 
-fn split(text: &str, purpose: Purpose, words: &mut Vec<String>) {
-    // Characters without spaces between them, and where the run ends.
-    let (mut run, mut run_end) = (Vec::new(), 0);
-    for (start, word) in text.unicode_word_indices() {
-        if word.chars().all(is_unspaced) {
+impl Words {
+    fn new(language: Language, purpose: Purpose) -> Self {
+        let (token, found, run) = (Token::default(), Found::default(), Vec::new());
+        Self { purpose, token, found, run, stems: Stems::new(language) }
+    }
+
+    fn split(&mut self, text: &str) {
+        self.found.text.clear();
+        self.found.ends.clear();
+        let text = if text.is_ascii() { Cow::Borrowed(text) } else { NFKC.normalize(text) };
+        let mut run_end = 0;
+        for (start, word) in text.unicode_word_indices() {
             if start != run_end {
-                end_run(&mut run, purpose, words);
+                self.end_run();
             }
-            run.extend(word.chars());
-            run_end = start + word.len();
-        } else {
-            end_run(&mut run, purpose, words);
-            words.push(lower(word));
+            if word.is_ascii() || !word.contains(is_unspaced) {
+                self.end_run();
+                self.stems.add(word, &mut self.found);
+            } else {
+                self.split_mixed(word);
+                run_end = start + word.len();
+            }
+        }
+        self.end_run();
+    }
+
+    /// A word with characters of scripts without spaces, to which other letters may be joined: Korean endings
+    /// follow a Latin name.
+    fn split_mixed(&mut self, word: &str) {
+        let mut rest = word;
+        while let Some(first) = rest.chars().next() {
+            let is_run = is_unspaced(first);
+            let end = rest.find(|next| is_unspaced(next) != is_run).unwrap_or(rest.len());
+            let (part, after) = rest.split_at(end);
+            if is_run {
+                self.run.extend(part.chars());
+            } else if part.contains(char::is_alphanumeric) {
+                self.end_run();
+                let part = part.trim_matches(|char: char| char.is_ascii_punctuation());
+                self.stems.add(part, &mut self.found);
+            }
+            rest = after;
         }
     }
-    end_run(&mut run, purpose, words);
+
+    fn end_run(&mut self) {
+        let Self { purpose, found, run, .. } = self;
+        if matches!(purpose, Purpose::Text) || run.len() == 1 {
+            for char in run.iter() {
+                found.text.push(*char);
+                found.end_word();
+            }
+        }
+        for pair in run.array_windows::<2>() {
+            found.text.extend(pair);
+            found.end_word();
+        }
+        run.clear();
+    }
+}
+
+/// Words in lower case without their endings.
+#[derive(Clone)]
+struct Stems {
+    /// Takes a word in lower case for a text.
+    stemmer: Option<TextAnalyzer>,
+    /// Where the stem of a word, as it is written, stands in `stems`.
+    known: HashMap<Box<str>, Range<u32>>,
+    stems: String,
+}
+
+impl Stems {
+    fn new(language: Language) -> Self {
+        let stemmer = match language {
+            Language::None => None,
+            Language::Stemmed(language) => {
+                let stemmer = TextAnalyzer::builder(RawTokenizer::default());
+                Some(stemmer.filter(tokenizer::Stemmer::new(language)).build())
+            }
+        };
+        Self { stemmer, known: HashMap::new(), stems: String::new() }
+    }
+
+    fn add(&mut self, word: &str, found: &mut Found) {
+        if let Some(stem) = self.known.get(word) {
+            found.text.push_str(&self.stems[stem.start as usize..stem.end as usize]);
+        } else {
+            let start = found.text.len();
+            self.stem(lower(word), &mut found.text);
+            if word.len() <= LONGEST {
+                self.remember(word, &found.text[start..]);
+            }
+        }
+        found.end_word();
+    }
+
+    fn stem(&mut self, word: String, found: &mut String) {
+        match &mut self.stemmer {
+            None => found.push_str(&word),
+            Some(stemmer) => {
+                let mut stream = stemmer.token_stream(&word);
+                stream.process(&mut |token| found.push_str(&token.text));
+            }
+        }
+    }
+
+    fn remember(&mut self, word: &str, stem: &str) {
+        if self.known.len() == STEMS {
+            self.known.clear();
+            self.stems.clear();
+        }
+        let start = self.stems.len() as u32;
+        self.stems.push_str(stem);
+        self.known.insert(word.into(), start..self.stems.len() as u32);
+    }
 }
 
 fn lower(word: &str) -> String {
@@ -193,14 +310,6 @@ fn lower(word: &str) -> String {
     word.chars().flat_map(char::to_lowercase).take(LONGEST).collect()
 }
 
-fn end_run(run: &mut Vec<char>, purpose: Purpose, words: &mut Vec<String>) {
-    if matches!(purpose, Purpose::Text) || run.len() == 1 {
-        words.extend(run.iter().map(char::to_string));
-    }
-    words.extend(run.array_windows().map(|pair: &[char; 2]| String::from_iter(pair)));
-    run.clear();
-}
-
 /// Of a script without spaces between words, or, as Korean, with endings that a stemmer would have to take
 /// off.
 fn is_unspaced(character: char) -> bool {
@@ -208,13 +317,15 @@ fn is_unspaced(character: char) -> bool {
         u32::from(character),
         0x0E00..=0x0EFF       // Thai, Lao
             | 0x1000..=0x109F // Burmese
+            | 0x1100..=0x11FF // Hangul, as far as it does not compose
             | 0x1780..=0x17FF // Khmer
+            | 0x3005..=0x3007 // Han
             | 0x3040..=0x30FF // Hiragana, Katakana
             | 0x31F0..=0x31FF
             | 0x3400..=0x9FFF // Han
-            | 0xAC00..=0xD7AF // Hangul
-            | 0xF900..=0xFAFF
-            | 0xFF66..=0xFF9F
+            | 0xA960..=0xA97F // Hangul
+            | 0xAC00..=0xD7FF
+            | 0xF900..=0xFAFF // Han
             | 0x20000..=0x3FFFF
     )
 }
@@ -252,6 +363,46 @@ mod tests {
         assert_eq!(query("京都"), ["京都"]);
         assert_eq!(query("水 京都"), ["京都", "水"]);
         assert_eq!(query("서울은"), ["서울", "울은"]);
+        assert_eq!(query("人々"), ["人々"]);
+    }
+
+    /// `Python` would not find `Python은`, nor `3` a date in March.
+    #[test]
+    fn letters_joined_to_scripts_without_spaces_are_words_of_their_own() {
+        assert_eq!(words("Python은 3월"), ["python", "은", "3", "월"]);
+        assert_eq!(words("서울Python을"), ["서", "울", "서울", "python", "을"]);
+        assert_eq!(words("葛\u{E0100}飾"), ["葛", "飾", "葛飾"]);
+        assert_eq!(words("런던_x"), ["런", "던", "런던", "x"]);
+    }
+
+    /// Text from a PDF or a Japanese keyboard would not be found by what people type.
+    #[test]
+    fn compatible_forms_are_one() {
+        assert_eq!(words("ﬁnal ＡＢＣ１２ ｶﾞ"), words("final ABC12 ガ"));
+        assert_eq!(words("e\u{301}te\u{301}"), words("été"));
+        assert_eq!(words("\u{1112}\u{1161}\u{11AB}"), words("한"));
+    }
+
+    /// A word that comes again would be another one.
+    #[test]
+    fn remembered_stems_are_the_stems() {
+        let mut analyzer = Analyzer::new(Language::default()).for_texts();
+        let many: Vec<String> =
+            (0..STEMS + 10).map(|number| format!("Running{number:05}s")).collect();
+        let many = many.join(" ");
+        for text in ["Foxes foxes FOXES", &many, "foxes Foxes foxes"] {
+            let mut stream = analyzer.token_stream(text);
+            let mut count = 0;
+            while stream.advance() {
+                let word = &stream.token().text;
+                assert!(
+                    word == "fox" || word.starts_with("running") && !word.ends_with('s'),
+                    "{word}"
+                );
+                count += 1;
+            }
+            assert_eq!(count, text.split(' ').count());
+        }
     }
 
     /// A megabyte without a space must be a word that is found by its beginning, not an error.

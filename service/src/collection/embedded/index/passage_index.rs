@@ -1,14 +1,15 @@
 //! One tantivy index, of passages of one granularity.
 
-use super::{Analyzer, IndexError, IndexedDocument, RawHit, filter};
+use super::kept::Kept;
+use super::ranking::Ranking;
+use super::{Analyzer, IndexError, IndexedDocument, RawHit, filter, guarded};
 use crate::collection::filter::Filter;
 use crate::collection::{Passage, Passages, Version};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use tantivy::collector::TopDocs;
 use tantivy::columnar::Column;
-use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, TermQuery};
+use tantivy::merge_policy::LogMergePolicy;
 use tantivy::schema::{
     FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions,
 };
@@ -19,6 +20,10 @@ use tantivy::{
 
 /// Memory of a writer: full, it becomes a segment. One thread, because each granularity has a writer.
 const WRITER_BYTES: usize = 64 << 20;
+
+/// Of a segment's passages so many may be deleted before it is written anew: they take room, and words count
+/// them.
+const DELETED: f32 = 0.3;
 
 const ANALYZER: &str = "words";
 
@@ -85,7 +90,7 @@ impl PassageIndex {
     fn with(index: Index, analyzer: &Analyzer) -> Result<Self, IndexError> {
         let (schema, fields) = schema();
         if index.schema() != schema {
-            return Err(IndexError::Broken("the fields are others".to_owned()));
+            return Err(IndexError::Damaged("the fields are others".to_owned()));
         }
         index.tokenizers().register(ANALYZER, analyzer.for_texts());
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
@@ -104,15 +109,9 @@ impl PassageIndex {
         // Taken, so that after an error it is dropped with what it holds.
         let mut writer = match kept.take() {
             Some(writer) => writer,
-            None => {
-                let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
-                // A process that was killed before its commit leaves files of the names that come next.
-                writer.garbage_collect_files().wait()?;
-                writer
-            }
+            None => self.new_writer()?,
         };
-        let versions = add.iter().map(|document| &document.version).chain(remove);
-        for version in versions {
+        for version in remove {
             writer.delete_term(Term::from_field_u64(self.fields.version, version.0));
         }
         for document in add {
@@ -128,6 +127,16 @@ impl PassageIndex {
         writer.commit()?;
         *kept = Some(writer);
         Ok(())
+    }
+
+    fn new_writer(&self) -> Result<IndexWriter, IndexError> {
+        let writer = self.index.writer_with_num_threads(1, WRITER_BYTES)?;
+        let mut policy = LogMergePolicy::default();
+        policy.set_del_docs_ratio_before_merge(DELETED);
+        writer.set_merge_policy(Box::new(policy));
+        // A process that was killed before its commit leaves files of the names that come next.
+        writer.garbage_collect_files().wait()?;
+        Ok(writer)
     }
 
     fn document(
@@ -160,7 +169,7 @@ impl PassageIndex {
     pub(super) fn check(&self) -> Result<(), IndexError> {
         match self.index.validate_checksum()?.into_iter().next() {
             None => Ok(()),
-            Some(file) => Err(IndexError::Broken(format!("`{}` is damaged", file.display()))),
+            Some(file) => Err(IndexError::Damaged(format!("`{}` is damaged", file.display()))),
         }
     }
 
@@ -175,18 +184,15 @@ impl PassageIndex {
     pub(super) fn release(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
-            && let Err(error) = writer.wait_merging_threads()
+            && let Err(error) = guarded(|| Ok(writer.wait_merging_threads()?))
         {
             tracing::warn!(%error, "merging a search index failed");
         }
     }
-}
 
-#[cfg(test)]
-impl PassageIndex {
     /// Whether it holds what writing takes.
     pub(super) fn is_writable(&self) -> bool {
-        self.writer.lock().unwrap().is_some()
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -208,23 +214,14 @@ impl PassageSearcher {
         if words.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
-        let words = words.into_iter().map(|(word, count)| {
-            let term = Term::from_field_text(self.fields.words, &word);
-            let term: Box<dyn Query> = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
-            if count == 1 { term } else { Box::new(BoostQuery::new(term, count as f32)) }
-        });
-        let mut query: Box<dyn Query> = Box::new(BooleanQuery::union(words.collect()));
-        if *filter != Filter::ALL {
-            let kept = ConstScoreQuery::new(filter::query(filter, self.fields.attributes), 0.0);
-            let both = vec![(Occur::Must, query), (Occur::Must, Box::new(kept) as Box<dyn Query>)];
-            query = Box::new(BooleanQuery::new(both));
+        let ranking = Ranking::new(&self.searcher, self.fields.words, words)?;
+        let mut best = ranking.best(limit);
+        for (number, segment) in (0..).zip(self.searcher.segment_readers()) {
+            best.add(number, segment, self.kept(filter, segment)?.as_ref())?;
         }
-        // The collector sets memory aside for all that it may keep.
-        let limit = limit.min(self.searcher.num_docs() as usize).max(1);
-        let found = self.searcher.search(&*query, &TopDocs::with_limit(limit).order_by_score())?;
         let mut columns: Vec<Option<Columns>> = Vec::new();
         columns.resize_with(self.searcher.segment_readers().len(), || None);
-        found
+        best.into_sorted()
             .into_iter()
             .map(|(score, address)| {
                 let segment = address.segment_ord as usize;
@@ -236,6 +233,14 @@ impl PassageSearcher {
                 Ok(columns.hit(address.doc_id, score))
             })
             .collect()
+    }
+
+    /// The passages of a segment that a filter keeps; none: all.
+    fn kept(&self, filter: &Filter, segment: &SegmentReader) -> Result<Option<Kept>, IndexError> {
+        if *filter == Filter::ALL {
+            return Ok(None);
+        }
+        Ok(Some(filter::kept(filter, segment, self.fields.attributes)?))
     }
 
     pub(super) fn versions(&self) -> Result<BTreeSet<Version>, IndexError> {

@@ -17,7 +17,7 @@ fn metadata(attributes: &[(&str, MetadataValue)]) -> Metadata {
 /// An index of texts whose versions are their places, from 1.
 fn index_of(texts: &[(&str, Metadata)]) -> (TempDir, CollectionIndex) {
     let folder = tempfile::tempdir().unwrap();
-    let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap();
+    let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap().0;
     add(&index, texts);
     (folder, index)
 }
@@ -34,7 +34,9 @@ fn add(index: &CollectionIndex, texts: &[(&str, Metadata)]) {
     let documents = (1..).zip(&texts).map(|(version, (text, metadata, passages))| {
         IndexedDocument { version: Version(version), text, metadata, passages }
     });
-    index.write(&documents.collect::<Vec<_>>(), &[]).unwrap();
+    let documents: Vec<_> = documents.collect();
+    let replaced: Vec<_> = documents.iter().map(|document| document.version).collect();
+    index.write(&documents, &replaced).unwrap();
     index.reload().unwrap();
 }
 
@@ -85,17 +87,17 @@ fn what_is_damaged_is_made_anew() {
     for (number, damage) in damages.iter().enumerate() {
         let (folder, index) = index_of(&[OTTER]);
         drop(index);
-        let whole = CollectionIndex::open(folder.path(), &analyzer()).unwrap();
+        let whole = CollectionIndex::open(folder.path(), &analyzer()).unwrap().0;
         assert_eq!(versions(&whole, "otter", &Filter::ALL), [1]);
         drop(whole);
         damage(folder.path());
-        let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap();
+        let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap().0;
         assert!(index.searcher().versions().unwrap().any.is_empty(), "damage {number}");
         add(&index, &[OTTER]);
         assert_eq!(versions(&index, "otter", &Filter::ALL), [1], "damage {number}");
     }
     let (folder, _) = index_of(&[OTTER]);
-    let other = CollectionIndex::open(folder.path(), &Analyzer::new(Language::None)).unwrap();
+    let other = CollectionIndex::open(folder.path(), &Analyzer::new(Language::None)).unwrap().0;
     assert!(other.searcher().versions().unwrap().any.is_empty(), "another language");
 }
 
@@ -105,7 +107,7 @@ fn hits_say_where_they_lie() {
     let text = DocumentText::paged(&["Är otter här?".to_owned(), "Heron.".to_owned()], true);
     let passages = passages::split(&text);
     let folder = tempfile::tempdir().unwrap();
-    let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap();
+    let index = CollectionIndex::open(folder.path(), &analyzer()).unwrap().0;
     let metadata = Metadata::default();
     let document = IndexedDocument {
         version: Version(7),
@@ -161,6 +163,51 @@ proptest! {
         }
     }
 
+    /// The best passages would be passed over where there are many, or where a filter keeps few.
+    #[test]
+    fn the_best_are_found_whatever_is_passed_over(
+        seed in any::<u64>(), words in 1usize..5, keep in prop::sample::select(vec![1u64, 2, 40]),
+    ) {
+        let mut state = seed;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        // Products make small numbers common.
+        let mut text = |length: u64| {
+            let words = (0..=random(length)).map(|_| format!("w{}", random(6) * random(6)));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let query = text(words as u64);
+        let texts: Vec<String> = (0..800).map(|_| text(30)).collect();
+        let bucket = |at: usize| MetadataValue::One((at as u64 % keep).to_string());
+        let all: Vec<_> = (0..).zip(&texts).map(|(at, text)| (&**text, metadata(&[("b", bucket(at))]))).collect();
+        let (_folder, index) = index_of(&all);
+        index.write(&[], &[Version(1), Version(41), Version(81)]).unwrap();
+        index.reload().unwrap();
+        let filter = match keep {
+            1 => Filter::ALL,
+            _ => Filter::Compare {
+                attribute: "b".into(), comparison: Comparison::Equal, operand: "0".into(),
+            },
+        };
+        let searcher = index.searcher();
+        let everything = searcher.top(&query, &Filter::ALL, Granularity::Coarse, 2000).unwrap();
+        let expected: Vec<_> = everything
+            .into_iter()
+            .filter(|hit| (hit.version.0 - 1).is_multiple_of(keep))
+            .map(|hit| hit.score)
+            .take(10)
+            .collect();
+        let found = searcher.top(&query, &filter, Granularity::Coarse, 10).unwrap();
+        prop_assert!(found.iter().all(|hit| (hit.version.0 - 1).is_multiple_of(keep)));
+        let scores: Vec<_> = found.iter().map(|hit| hit.score).collect();
+        prop_assert_eq!(scores.len(), expected.len());
+        for (score, expected) in scores.iter().zip(expected) {
+            prop_assert!((score - expected).abs() <= 1e-6 * expected, "{scores:?} {expected}");
+        }
+    }
+
     /// A user would see documents that the filter forbids, or miss some that it allows.
     #[test]
     fn filters_keep_what_they_say(
@@ -191,8 +238,8 @@ proptest! {
             0 => compare(Comparison::Equal),
             1 => compare(Comparison::NotEqual),
             2 => compare(Comparison::Greater),
-            3 => Filter::In { attribute: "a".into(), operands: vec![operand()] },
-            _ => Filter::NotIn { attribute: "a".into(), operands: vec![operand()] },
+            3 => Filter::In { attribute: "a".into(), operands: BTreeSet::from([operand()]) },
+            _ => Filter::NotIn { attribute: "a".into(), operands: BTreeSet::from([operand()]) },
         };
         let documents = [value.clone(), other].map(|value| metadata(&[("a", MetadataValue::One(value))]));
         let texts: Vec<_> = documents.iter().map(|metadata| ("otter", metadata.clone())).collect();
@@ -231,7 +278,7 @@ fn any_filter() -> impl Strategy<Value = Filter> {
         Comparison::Less,
         Comparison::LessOrEqual,
     ]);
-    let values = prop::collection::vec(any_value(), 0..3);
+    let values = prop::collection::btree_set(any_value(), 0..3);
     let leaf = prop_oneof![
         (name, comparison, any_value()).prop_map(|(attribute, comparison, operand)| {
             Filter::Compare { attribute, comparison, operand }
@@ -255,5 +302,5 @@ fn a_full_disk_is_known_by_what_it_says() {
     assert!(matches!(in_thread(&format!("{full:?}")), IndexError::Full));
     let read_only = std::io::Error::from_raw_os_error(30);
     assert!(matches!(in_thread(&format!("{read_only:?}")), IndexError::ReadOnly));
-    assert!(matches!(in_thread("a panic"), IndexError::Broken(text) if text.contains("a panic")));
+    assert!(matches!(in_thread("a panic"), IndexError::Damaged(text) if text.contains("a panic")));
 }
