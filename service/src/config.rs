@@ -37,7 +37,8 @@ pub struct ComputeArgs {
     #[arg(long, env = "RERANKER_DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
 
-    /// Type of the weights in memory: `auto` (as in the file), `f32` or `bf16`
+    /// Type of the weights in memory: `auto` (as in the file), `f32`, `bf16`, or `q8` (8 bits: the fastest
+    /// and smallest; scores differ a little, see tests/bench/README.md)
     #[arg(long, env = "RERANKER_DTYPE", default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
 

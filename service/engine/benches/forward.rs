@@ -1,74 +1,82 @@
-//! Tokens per second and peak memory of the forward on a random checkpoint of the 1.7B shape.
+//! Seconds and tokens of whole forwards on a checkpoint in a directory.
 //!
-//! `cargo bench -p reranker-engine --bench forward [-- LAYERS]`; 2 layers unless given. Rates are
-//! scaled to the 28 layers of zerank-1-small; memory beyond the weights does not depend on layers.
+//! `cargo bench -p reranker-engine --bench forward -- CHECKPOINT DTYPE PAIRSxTOKENS...` prints a line of
+//! JSON a shape: the tokens that were computed, seconds, CPU seconds. A shape runs once to warm up and is
+//! then measured once: `tests/bench/forward.py` takes turns with its peers. `memory` in the place of a
+//! shape runs the longest pair and prints the peak. CPU time and memory need Linux (/proc).
 
-use reranker_engine::fixture::{self, FixtureOptions};
 use reranker_engine::{Cuts, Engine, EngineOptions, ModelSpec, Source};
+use std::error::Error;
 use std::io::Write;
 use std::time::Instant;
 
-const LAYERS_OF_THE_MODEL: usize = 28;
-const MODEL_BYTES: usize = 3_441_149_952;
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let layers = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(2);
-    let mut out = std::io::stdout().lock();
-    let directory = tempfile::tempdir()?;
-    let shape = FixtureOptions {
-        layers,
-        hidden: 2048,
-        heads: 16,
-        kv_heads: 8,
-        head_dim: 128,
-        intermediate: 6144,
-        ..FixtureOptions::default()
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let [directory, dtype, shapes @ ..] = &arguments[..] else {
+        return Err("give a checkpoint's directory, a dtype and shapes such as 8x256".into());
     };
-    writeln!(out, "writing a random checkpoint of {layers} layers of the 1.7B shape")?;
-    fixture::write(directory.path(), &shape)?;
-    let spec = ModelSpec::custom("bench");
-    let source = Source::Directory(directory.path().to_owned());
-    let options = EngineOptions { max_batch_tokens: Some(1 << 15), ..EngineOptions::default() };
-    let engine = Engine::load(&spec, &source, &options, &mut |_| {})?;
-    let weights = engine.info().parameters as usize * 2;
-    writeln!(
-        out,
-        "peak memory after loading: {} MB of weights, {} MB in all",
-        weights >> 20,
-        peak()? >> 20
-    )?;
-
-    writeln!(out, "{:>6} {:>6} {:>10} {:>12}", "pairs", "tokens", "tok/s", "tok/s at 28")?;
-    for (pairs, words) in [(1, 40), (8, 40), (8, 220), (2, 900), (64, 40)] {
-        // All different: equal documents are scored once.
-        let documents: Vec<String> =
-            (0..pairs).map(|index| format!("{index} ") + &"word ".repeat(words)).collect();
-        let request = engine.encode("what is it", &documents, Cuts::default());
+    let options = EngineOptions {
+        dtype: dtype.parse()?,
+        max_batch_tokens: Some(1 << 15),
+        ..EngineOptions::default()
+    };
+    let source = Source::Directory(directory.into());
+    let engine = Engine::load(&ModelSpec::custom("bench"), &source, &options, &mut |_| {})?;
+    let mut out = std::io::stdout().lock();
+    for shape in shapes {
+        if shape == "memory" {
+            // As many tokens as the model takes: four bytes a character, none in the vocabulary.
+            engine.score("q", &["\u{1f9ff}".repeat(10_000)])?;
+            writeln!(out, r#"{{"shape": "memory", "peak_bytes": {}}}"#, peak()?)?;
+            continue;
+        }
+        let (pairs, tokens) = shape.split_once('x').ok_or("a shape is PAIRSxTOKENS")?;
+        let documents = documents(&engine, pairs.parse()?, tokens.parse()?)?;
+        engine.score("q", &documents)?;
+        let request = engine.encode("q", &documents, Cuts::default());
         let tokens = request.tokens();
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_seconds());
         engine.submit(request)?.wait()?;
-        let rate = tokens as f64 / start.elapsed().as_secs_f64();
-        let scaled = rate * layers as f64 / LAYERS_OF_THE_MODEL as f64;
-        writeln!(out, "{pairs:>6} {:>6} {rate:>10.0} {scaled:>12.0}", tokens / pairs)?;
+        writeln!(
+            out,
+            r#"{{"shape": "{shape}", "tokens": {tokens}, "seconds": {}, "cpu_seconds": {}}}"#,
+            start.elapsed().as_secs_f64(),
+            cpu_seconds() - cpu
+        )?;
     }
-
-    // One pair of as many tokens as the model takes: four bytes a character, none in the vocabulary.
-    let longest = "\u{1f9ff}".repeat(10_000);
-    let scores = engine.score("what is it", &[longest])?;
-    let beyond = peak()?.saturating_sub(weights);
-    let allowed = MODEL_BYTES * 15 / 100 + (200 << 20);
-    writeln!(
-        out,
-        "peak memory beyond the weights: {} MB at a batch of {} tokens; allowed for zerank-1-small: {} MB",
-        beyond >> 20,
-        scores.pairs[0].tokens,
-        allowed >> 20
-    )?;
     Ok(())
 }
 
+/// `pairs` documents, no two equal because equal ones are scored once, each of `tokens` tokens with its prompt.
+fn documents(engine: &Engine, pairs: usize, tokens: usize) -> Result<Vec<String>, Box<dyn Error>> {
+    (0..pairs)
+        .map(|index| {
+            let mut text = format!("{index} ");
+            let length = |text: &str| engine.encode("q", &[text.to_owned()], Cuts::default()).tokens();
+            while length(&text) < tokens {
+                let missing = tokens - length(&text);
+                text.push_str(&"a ".repeat(missing.div_ceil(2)));
+            }
+            match length(&text) {
+                found if found == tokens => Ok(text),
+                found => Err(format!("no document of {tokens} tokens, but one of {found}").into()),
+            }
+        })
+        .collect()
+}
+
+/// What this process has computed so far, in user and kernel mode.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may hold anything: state is the first field, the two times are the 12th
+    // and 13th, in hundredths of a second.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// The process's largest resident set so far, in bytes.
-fn peak() -> Result<usize, Box<dyn std::error::Error>> {
+fn peak() -> Result<usize, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? << 10)

@@ -32,8 +32,11 @@ pub enum Dtype {
     Auto,
     /// 32-bit floats: twice the memory of bf16, the same scores from bf16 files.
     F32,
-    /// bfloat16; arithmetic stays in f32 on the CPU.
+    /// bfloat16; activations are rounded to it where the processor multiplies it itself.
     Bf16,
+    /// 8 bits, with a scale for every 128 values of a row, for weights and the rows they multiply. Scores
+    /// are not quite the model's: tests/bench/README.md has what differs.
+    Q8,
 }
 
 /// Gives an enum of words `FromStr` and `Display`.
@@ -61,7 +64,7 @@ macro_rules! words {
 }
 
 words!(Device { Auto = "auto", Cpu = "cpu" });
-words!(Dtype { Auto = "auto", F32 = "f32", Bf16 = "bf16" });
+words!(Dtype { Auto = "auto", F32 = "f32", Bf16 = "bf16", Q8 = "q8" });
 words!(SpecialTokens { Plain = "plain", Parse = "parse" });
 
 /// The largest batch: that of the longest pair a zerank model takes. Memory beyond the weights is

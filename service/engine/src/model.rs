@@ -22,7 +22,7 @@ pub(crate) use tokenizer::{EncodedDocument, EncodedPrefix, PairTokenizer};
 use crate::{Device, Dtype, EngineOptions, LoadError, LoadEvent, MAX_BATCH_TOKENS};
 use candle_core::DType;
 use config::Config;
-use qwen3::{EMBEDDING, Qwen3, working_bytes};
+use qwen3::{EMBEDDING, Precision, Qwen3, weight_bytes, working_bytes};
 use source::Checkpoint;
 use std::time::{Duration, Instant};
 
@@ -119,28 +119,29 @@ impl Model {
             Device::Auto | Device::Cpu => candle_core::Device::Cpu,
         };
         let dtype = match options.dtype {
-            Dtype::Auto => checkpoint.weights.dtype(EMBEDDING)?,
+            Dtype::Auto | Dtype::Q8 => checkpoint.weights.dtype(EMBEDDING)?,
             Dtype::F32 => DType::F32,
             Dtype::Bf16 => DType::BF16,
         };
+        let precision = Precision { dtype, is_quantised: options.dtype == Dtype::Q8 };
         let qwen3 = Qwen3::load(
             &config,
             &checkpoint.weights,
             tokenizer.answer(),
             max_input_tokens,
-            dtype,
+            precision,
             &device,
             observe,
         )?;
         let info = ModelInfo {
             source: source.to_string(),
             device: "cpu",
-            dtype: dtype.as_str(),
+            dtype: if precision.is_quantised { "q8" } else { dtype.as_str() },
             parameters: config.parameters(),
             max_input_tokens,
             max_batch_tokens: max_batch_tokens(
                 &config,
-                config.parameters() as usize * dtype.size_in_bytes(),
+                weight_bytes(&config, precision),
                 options.max_batch_tokens.unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS),
             ),
         };

@@ -233,6 +233,40 @@ fn scores_match_the_published_definition() -> Result<()> {
     Ok(())
 }
 
+/// If this fails, `--dtype q8` changes what users see first by more than the documentation says.
+#[test]
+fn the_order_of_documents_is_kept_by_q8() -> Result<()> {
+    /// Of the pairs of scores that differ by more than 0.01.
+    const KEPT: f64 = 0.99;
+    let mut pairs = pairs()?;
+    pairs.retain(|(query, document)| query.len() + document.len() < 3_000);
+    let documents: Vec<&str> = pairs.iter().map(|(_, document)| document.as_str()).collect();
+    let spec = ModelSpec::find("demo").ok_or("the demo model is inside the library")?;
+    let source = spec.source().ok_or("and has a source")?;
+    let [exact, ours] = [Dtype::F32, Dtype::Q8].map(|dtype| -> Result<Vec<Vec<f64>>> {
+        let options = EngineOptions { dtype, ..EngineOptions::default() };
+        let engine = Engine::load(spec, &source, &options, &mut |_| {})?;
+        let queries = pairs.iter().step_by(50);
+        queries
+            .map(|(query, _)| {
+                let scores = engine.score(query, &documents)?;
+                Ok(scores.pairs.iter().map(|score| score.relevance_score).collect())
+            })
+            .collect()
+    });
+    let (exact, ours) = (exact?, ours?);
+    let (mut compared, mut inverted, mut deviation) = (0, 0, 0.0f64);
+    for (exact, ours) in exact.iter().zip(&ours) {
+        inverted += inversions(ours, exact, 0.01);
+        compared += inversions(&vec![0.0; exact.len()], exact, 0.01);
+        deviation = deviation.max(max_deviation(ours, exact));
+    }
+    let kept = 1.0 - inverted as f64 / compared as f64;
+    eprintln!("q8, demo model: {kept:.5} of {compared} orders kept, scores within {deviation:.4}");
+    assert!(kept >= KEPT, "only {kept:.4} of {compared} orders are kept");
+    Ok(())
+}
+
 /// If this fails, a score depends on what other users send at the same time, or on the other
 /// documents of a request.
 #[test]

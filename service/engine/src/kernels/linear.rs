@@ -4,12 +4,18 @@
 //! rows of `x` likewise. A [`tile`] then keeps its sums in registers and reads both
 //! in the order in which they lie in memory.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod float;
 mod pack;
+mod q8;
 mod tile;
 
 use super::{Target, dtype, f32_slice};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use pack::{Depth, PANEL};
+use float::{Single, Widened};
+use pack::PANEL;
+use q8::Quantised;
 use rayon::prelude::*;
 use std::ops::Range;
 use tile::{Block, Kernel};
@@ -31,6 +37,15 @@ impl Matrix {
         let (rows, columns) = weight.dims2()?;
         Ok(Self { packed: weight.apply_op1_no_bwd(&Pack)?, rows, columns })
     }
+
+    /// As [`Matrix::new`], to 8 bits a weight with a scale for every 128 of a row.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn quantised(weight: &Tensor) -> Result<Self> {
+        let (rows, columns) = weight.dims2()?;
+        Ok(Self { packed: weight.apply_op1_no_bwd(&Quantise)?, rows, columns })
+    }
 }
 
 /// Multiplies each row of `x` by every row of `weight`.
@@ -40,7 +55,7 @@ impl Matrix {
 ///
 /// Returns `[T, N]`, f32. Each value is summed in f32 over ascending `K`, whatever `T` and `N` are. Where
 /// the processor multiplies bf16 itself (AVX512-BF16), `x` is rounded to the type of bf16 weights; else
-/// they are widened in registers.
+/// they are widened in registers. For quantised weights `x` is quantised likewise.
 ///
 /// # Errors
 /// If the inner dimensions differ or `x` is not contiguous.
@@ -72,18 +87,38 @@ impl CustomOp1 for Pack {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("pack: `weight` is not contiguous")
         };
-        let storage = match weight {
-            CpuStorage::F32(w) => CpuStorage::F32(pack::weights(&w[start..end], k, 1)),
-            CpuStorage::BF16(w) => CpuStorage::BF16(pack::weights(&w[start..end], k, 2)),
+        Ok(match weight {
+            CpuStorage::F32(w) => flat(pack::weights(&w[start..end], k, 1), CpuStorage::F32),
+            CpuStorage::BF16(w) => flat(pack::weights(&w[start..end], k, 2), CpuStorage::BF16),
             other => bail!("pack: no product with {:?} weights", dtype(other)),
-        };
-        let shape = match &storage {
-            CpuStorage::F32(w) => w.len(),
-            CpuStorage::BF16(w) => w.len(),
-            _ => unreachable!("made above"),
-        };
-        Ok((storage, shape.into()))
+        })
     }
+}
+
+struct Quantise;
+
+impl CustomOp1 for Quantise {
+    fn name(&self) -> &'static str {
+        "quantise"
+    }
+
+    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, k) = layout.shape().dims2()?;
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("quantise: `weight` is not contiguous")
+        };
+        let packed = match weight {
+            CpuStorage::F32(w) => q8::quantise(&w[start..end], k, |value| value),
+            CpuStorage::BF16(w) => q8::quantise(&w[start..end], k, half::bf16::to_f32),
+            other => bail!("quantise: {:?} weights are not read", dtype(other)),
+        };
+        Ok(flat(packed, CpuStorage::U8))
+    }
+}
+
+fn flat<T>(packed: Vec<T>, storage: impl Fn(Vec<T>) -> CpuStorage) -> (CpuStorage, Shape) {
+    let shape = packed.len().into();
+    (storage(packed), shape)
 }
 
 struct Linear {
@@ -114,14 +149,20 @@ impl CustomOp2 for Linear {
         let chosen = &self.chosen;
         let mut out = vec![0.0; rows * chosen.len()];
         match weight {
-            CpuStorage::F32(w) => product::<tile::Single>(x, &w[start..end], k, chosen, &mut out),
+            CpuStorage::F32(w) => {
+                product::<Single>(x, w[start..end].as_chunks().0, k, chosen, &mut out);
+            }
             CpuStorage::BF16(w) => {
-                let pairs = pack::pairs(&w[start..end]);
-                if tile::has_bf16_dot() {
-                    product::<tile::Dot>(x, pairs, k, chosen, &mut out);
-                } else {
-                    product::<tile::Widened>(x, pairs, k, chosen, &mut out);
+                let steps = pack::pairs(&w[start..end]);
+                #[cfg(target_arch = "x86_64")]
+                if bf16::Dot::is_there() {
+                    product::<bf16::Dot>(x, steps, k, chosen, &mut out);
+                    return Ok((CpuStorage::F32(out), (rows, chosen.len()).into()));
                 }
+                product::<Widened>(x, steps, k, chosen, &mut out);
+            }
+            CpuStorage::U8(w) => {
+                product::<Quantised>(x, w[start..end].as_chunks().0, k, chosen, &mut out);
             }
             other => bail!("linear: no product with {:?} weights", dtype(other)),
         }
@@ -144,23 +185,17 @@ fn product<K: Kernel>(
     if k == 0 || out.is_empty() {
         return;
     }
-    let depth = Depth::new(k, K::STEP);
+    let steps = k.div_ceil(K::STEP);
     let rows = x.len() / k;
     let is_small = rows * chosen.len() * k < PARALLEL_FROM;
-    let x = pack::rows::<K>(x, k, depth, is_small);
+    let x = pack::rows::<K>(x, k, is_small);
     let target = Target::new(out);
     let panels = chosen.start / PANEL..chosen.end.div_ceil(PANEL);
     let task = |index: usize| {
         let first = panels.start + index * TASK_PANELS;
         let count = TASK_PANELS.min(panels.end - first);
-        let block = Block {
-            x: &x,
-            rows,
-            weight: &weight[first * PANEL * depth.steps..][..count * PANEL * depth.steps],
-            first: first * PANEL,
-            chosen,
-            depth,
-        };
+        let weight = &weight[first * steps..][..count * steps];
+        let block = Block { x: &x, rows, weight, first: first * PANEL, chosen, steps };
         // SAFETY: tasks have panels of their own, so no two write the same column; `out` has a row of
         // `chosen` for every row of `x`.
         unsafe { K::block(&block, target.at(0)) }

@@ -28,6 +28,27 @@ pub(super) fn working_bytes(config: &Config, tokens: usize) -> usize {
     size_of::<f32>() * (tokens * row + tokens.min(ROWS_PER_PASS) * pass_row)
 }
 
+/// How weights are held in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Precision {
+    /// f32 or bf16: of the embedding, and of the matrices unless they are quantised. Norms and the
+    /// answer's row are f32.
+    pub(super) dtype: DType,
+    pub(super) is_quantised: bool,
+}
+
+/// Bytes of all weights.
+pub(super) fn weight_bytes(config: &Config, precision: Precision) -> usize {
+    let parameters = config.parameters() as usize;
+    let embedding = config.vocab_size * config.hidden_size;
+    if precision.is_quantised {
+        // A scale of four bytes for 128 values.
+        embedding * precision.dtype.size_in_bytes() + (parameters - embedding) * 33 / 32
+    } else {
+        parameters * precision.dtype.size_in_bytes()
+    }
+}
+
 /// A Qwen3 decoder with a head of one row.
 ///
 /// Legend: `T` tokens of the batch, `B` documents, `C` hidden size, `H`/`Hk` query/key heads,
@@ -64,16 +85,18 @@ struct Layer {
 }
 
 impl Qwen3 {
-    /// Loads the weights in `dtype` (f32 or bf16), norms and the answer's row in f32.
+    /// Loads the weights.
     pub(super) fn load(
         config: &Config,
         weights: &Weights,
         answer: u32,
         positions: usize,
-        dtype: DType,
+        precision: Precision,
         device: &Device,
         observe: &mut dyn FnMut(LoadEvent<'_>),
     ) -> std::result::Result<Self, LoadError> {
+        let Precision { dtype, is_quantised } = precision;
+        let pack = if is_quantised { Matrix::quantised } else { Matrix::new };
         let hidden = config.hidden_size;
         let heads = HeadLayout {
             query_heads: config.num_attention_heads,
@@ -102,7 +125,7 @@ impl Qwen3 {
                     parts.iter().map(|(_, rows)| [*rows, width]).collect();
                 let parts: Vec<(&str, &[usize])> =
                     names.iter().zip(&shapes).map(|(name, shape)| (&**name, &shape[..])).collect();
-                Ok::<_, LoadError>(Matrix::new(&weights.load(&parts, dtype, device)?)?)
+                Ok::<_, LoadError>(pack(&weights.load(&parts, dtype, device)?)?)
             };
             let intermediate = config.intermediate_size;
             let qk_norm = [name("self_attn.q_norm"), name("self_attn.k_norm")]

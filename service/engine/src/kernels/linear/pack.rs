@@ -9,19 +9,6 @@ pub(super) const PANEL: usize = 16;
 /// Rows of `x` that one tile holds.
 pub(super) const ROWS: usize = 6;
 
-/// The inner dimension, in the steps that a kernel takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Depth {
-    /// Steps that cover `K`; what is missing to whole steps is zero.
-    pub(super) steps: usize,
-}
-
-impl Depth {
-    pub(super) fn new(k: usize, step: usize) -> Self {
-        Self { steps: k.div_ceil(step) }
-    }
-}
-
 /// Packs `weight`, `[N, K]`, to `[N / PANEL, K / step, PANEL, step]`, the rest filled with zeros.
 pub(super) fn weights<T: Copy + Default + Send + Sync>(
     weight: &[T],
@@ -46,21 +33,21 @@ pub(super) fn weights<T: Copy + Default + Send + Sync>(
 }
 
 /// Packed bf16 weights as their steps of two: the earlier in the lower half.
-pub(super) fn pairs(weights: &[bf16]) -> &[[bf16; 2]] {
-    weights.as_chunks().0
+pub(super) fn pairs(weights: &[bf16]) -> &[[[bf16; 2]; PANEL]] {
+    weights.as_chunks().0.as_chunks().0
 }
 
-/// Packs `x`, `[T, K]`, to `[T / ROWS, steps, ROWS]`, the rest filled with zeros.
-pub(super) fn rows<K: Kernel>(x: &[f32], k: usize, depth: Depth, is_small: bool) -> Vec<K::A> {
+/// Packs `x`, `[T, K]`, to `[T / ROWS, steps]`, the rest filled with zeros.
+pub(super) fn rows<K: Kernel>(x: &[f32], k: usize, is_small: bool) -> Vec<K::A> {
     let blocks = (x.len() / k).div_ceil(ROWS);
-    let len = depth.steps * ROWS;
-    let mut packed = vec![K::A::default(); blocks * len];
-    // SAFETY: a block holds `ROWS` places for each step of a row, and `from` at most `ROWS` rows.
+    let steps = k.div_ceil(K::STEP);
+    let mut packed = vec![K::A::default(); blocks * steps];
+    // SAFETY: a block has a place for each step, and `from` at most `ROWS` rows.
     let pack = |(to, from): (&mut [K::A], &[f32])| unsafe { K::pack(from, k, to) };
     if is_small {
-        packed.chunks_mut(len).zip(x.chunks(ROWS * k)).for_each(pack);
+        packed.chunks_mut(steps).zip(x.chunks(ROWS * k)).for_each(pack);
     } else {
-        packed.par_chunks_mut(len).zip(x.par_chunks(ROWS * k)).for_each(pack);
+        packed.par_chunks_mut(steps).zip(x.par_chunks(ROWS * k)).for_each(pack);
     }
     packed
 }

@@ -8,6 +8,10 @@ fn naive(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
         .collect()
 }
 
+fn every_kind(w: &Tensor) -> Result<[Matrix; 3]> {
+    Ok([Matrix::new(w)?, Matrix::new(&w.to_dtype(DType::BF16)?)?, Matrix::quantised(w)?])
+}
+
 const SHAPES: [(usize, usize, usize); 8] = [
     (1, 1, 1),
     (5, 3, 7),
@@ -47,9 +51,7 @@ fn chosen_rows_are_those_of_the_whole() -> Result<()> {
     let device = Device::Cpu;
     let (rows, columns, k) = (7, 200, 70);
     let x = Tensor::from_vec(values(1, rows * k), (rows, k), &device)?;
-    for dtype in [DType::F32, DType::BF16] {
-        let w = Tensor::from_vec(values(2, columns * k), (columns, k), &device)?.to_dtype(dtype)?;
-        let w = Matrix::new(&w)?;
+    for w in every_kind(&Tensor::from_vec(values(2, columns * k), (columns, k), &device)?)? {
         let whole = linear(&x, &w)?;
         for chosen in [0..1, 3..200, 16..112, 17..18, 100..100, 70..199] {
             let part = linear_rows(&x, &w, chosen.clone())?;
@@ -66,9 +68,7 @@ fn a_row_does_not_depend_on_its_neighbours() -> Result<()> {
     let device = Device::Cpu;
     let (rows, columns, k) = (101, 70, 1175);
     let x = Tensor::from_vec(values(3, rows * k), (rows, k), &device)?;
-    for dtype in [DType::F32, DType::BF16] {
-        let w = Tensor::from_vec(values(4, columns * k), (columns, k), &device)?.to_dtype(dtype)?;
-        let w = Matrix::new(&w)?;
+    for w in every_kind(&Tensor::from_vec(values(4, columns * k), (columns, k), &device)?)? {
         let together = linear(&x, &w)?.to_vec2::<f32>()?;
         for (row, together) in together.iter().enumerate() {
             let alone = linear(&x.narrow(0, row, 1)?, &w)?.to_vec2::<f32>()?;
@@ -84,9 +84,10 @@ fn what_is_not_a_number_stays_that() -> Result<()> {
     let device = Device::Cpu;
     for bits in [0x7FFF_FFFF, 0xFFFF_FFFF, 0x7F80_0001] {
         let x = Tensor::full(f32::from_bits(bits), (1, 4), &device)?;
-        let w = Tensor::ones((3, 4), DType::BF16, &device)?;
-        let found = linear(&x, &Matrix::new(&w)?)?.to_vec2::<f32>()?;
-        assert!(found[0].iter().all(|value| value.is_nan()), "{bits:x}: {found:?}");
+        for w in every_kind(&Tensor::ones((3, 4), DType::F32, &device)?)? {
+            let found = linear(&x, &w)?.to_vec2::<f32>()?;
+            assert!(found[0].iter().all(|value| value.is_nan()), "{bits:x}: {found:?}");
+        }
     }
     Ok(())
 }
@@ -105,56 +106,98 @@ fn refuses_other_inner_dimensions() {
 #[cfg(target_arch = "x86_64")]
 mod levels {
     use super::*;
-    use crate::kernels::linear::tile::{SingleTerms, Terms, WidenedTerms, block_body};
+    use crate::kernels::linear::float::{SingleTerms, WidenedTerms};
+    use crate::kernels::linear::q8::{Portable as PortableBytes, Whole, x86};
+    use crate::kernels::linear::tile::{Level, block_body};
     use crate::kernels::simd::Portable;
     use crate::kernels::simd::x86::{Avx2, Avx512};
-    use half::bf16;
 
-    fn product<K, T>(x: &[f32], weight: &[K::B], k: usize, columns: usize) -> Vec<f32>
+    fn product<K, L>(x: &[f32], weight: &[K::B], k: usize, columns: usize) -> Vec<f32>
     where
         K: Kernel,
-        T: Terms<A = K::A, B = K::B>,
+        L: Level<A = K::A, B = K::B>,
     {
-        let depth = Depth::new(k, K::STEP);
         let rows = x.len() / k;
-        let x = pack::rows::<K>(x, k, depth, true);
+        let x = pack::rows::<K>(x, k, true);
         let mut out = vec![0.0; rows * columns];
         let chosen = &(0..columns);
-        let block = Block { x: &x, rows, weight, first: 0, chosen, depth };
+        let block = Block { x: &x, rows, weight, first: 0, chosen, steps: k.div_ceil(K::STEP) };
         // SAFETY: `out` has a place for every product; the caller checked the level.
-        unsafe { block_body::<T>(&block, out.as_mut_ptr()) }
+        unsafe { block_body::<L>(&block, out.as_mut_ptr()) }
         out
+    }
+
+    fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
     /// Only one level runs on a machine; an error in another would show on somebody else's.
     #[test]
     fn every_level_of_this_processor_gives_the_product() {
-        let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let has_avx512 = is_x86_feature_detected!("avx512f");
         for (rows, columns, k) in SHAPES {
             let (x, w) = (values(1, rows * k), values(2, columns * k));
-            let halves: Vec<bf16> = w.iter().copied().map(bf16::from_f32).collect();
+            let halves: Vec<_> = w.iter().copied().map(half::bf16::from_f32).collect();
             let wide: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
             let (single, halves) = (pack::weights(&w, k, 1), pack::weights(&halves, k, 2));
-            let pairs = pack::pairs(&halves);
+            let (single, pairs) = (single.as_chunks().0, pack::pairs(&halves));
             let (expected, widened) = (naive(&x, &w, k), naive(&x, &wide, k));
             macro_rules! check {
                 ($level:ty) => {
-                    let found =
-                        product::<tile::Single, SingleTerms<$level>>(&x, &single, k, columns);
+                    let found = product::<Single, SingleTerms<$level>>(&x, single, k, columns);
                     assert_close(&found, &expected, 1e-4);
-                    let found =
-                        product::<tile::Widened, WidenedTerms<$level>>(&x, pairs, k, columns);
+                    let found = product::<Widened, WidenedTerms<$level>>(&x, pairs, k, columns);
                     assert_close(&found, &widened, 1e-4);
                 };
             }
             check!(Portable);
-            if has_avx2 {
+            if has_avx2() {
                 check!(Avx2);
             }
-            if has_avx512 {
+            if is_x86_feature_detected!("avx512f") {
                 check!(Avx512);
             }
         }
     }
+
+    /// Sums of whole numbers are exact, so that a score of `q8` is the same on every processor.
+    #[test]
+    fn every_level_of_quantised_products_gives_the_same_bits() {
+        for (rows, columns, k) in SHAPES {
+            let (x, w) = (values(1, rows * k), values(2, columns * k));
+            let weight = q8::quantise(&w, k, |value| value);
+            let weight = weight.as_chunks().0;
+            let portable = product::<Quantised, Whole<PortableBytes>>(&x, weight, k, columns);
+            if has_avx2() {
+                let found = product::<Quantised, Whole<x86::Avx2>>(&x, weight, k, columns);
+                assert_eq!(found, portable, "avx2, {rows} x {columns} x {k}");
+            }
+            if x86::has_vnni() {
+                let found = product::<Quantised, Whole<x86::Vnni>>(&x, weight, k, columns);
+                assert_eq!(found, portable, "vnni, {rows} x {columns} x {k}");
+            }
+        }
+    }
+}
+
+/// The definition: each group of 128 of a row is rounded to whole numbers of a 127th of its largest.
+#[test]
+fn quantised_products_are_those_of_the_rounded_operands() -> Result<()> {
+    fn rounded(values: &[f32], k: usize) -> Vec<f32> {
+        let groups = values.chunks(k).flat_map(|row| row.chunks(128));
+        groups
+            .flat_map(|group| {
+                let scale = group.iter().fold(0.0f32, |a, b| a.max(b.abs())) / 127.0;
+                group.iter().map(move |value| (value / scale).round_ties_even() * scale)
+            })
+            .collect()
+    }
+    for (rows, columns, k) in SHAPES {
+        let (x, w) = (values(1, rows * k), values(2, columns * k));
+        let expected = naive(&rounded(&x, k), &rounded(&w, k), k);
+        let w = Matrix::quantised(&Tensor::from_vec(w, (columns, k), &Device::Cpu)?)?;
+        let found = linear(&Tensor::from_vec(x, (rows, k), &Device::Cpu)?, &w)?;
+        // A value on the border between two may be rounded to either.
+        assert_close(&found.flatten_all()?.to_vec1()?, &expected, 1e-2);
+    }
+    Ok(())
 }
