@@ -4,8 +4,9 @@
 CACHE := $(or $(RERANKER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/reranker)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BINARY := $(CARGO_TARGET_DIR)/debug/reranker
+OPERATOR := $(CARGO_TARGET_DIR)/debug/reranker-operator
 
-.PHONY: help run test lint fmt build bench bless deny demo fuzz
+.PHONY: help run test lint fmt build bench bless generate e2e deny demo fuzz
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -53,6 +54,17 @@ bless: ## make the reference scores anew; downloads torch and transformers
 	python3 -m venv $(CACHE)/reference
 	$(CACHE)/reference/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(CACHE)/reference/bin/python tests/reference/make_reference.py --binary $(BINARY)
+
+generate: ## write what is generated: the operator's definition, rules, golden children, plot
+	cargo build --package reranker-operator
+	$(OPERATOR) crd > charts/reranker-operator/files/crd.yaml
+	$(OPERATOR) rules > charts/reranker-operator/files/rules.yaml
+	$(OPERATOR) simulate operator/simulation.csv --svg operator/simulation.svg
+	RERANKER_GENERATE=1 cargo test --package reranker-operator --lib resources::
+
+e2e: ## the operator on a real Kubernetes control plane, built from Go modules; minutes the first time
+	cargo build --package reranker-operator
+	tests/cluster/run.sh cargo test --package reranker-operator --test cluster -- --nocapture --test-threads 2
 
 fuzz: ## fuzz what clients send, FUZZ_SECONDS (60) a target; the first build takes minutes
 	tests/fuzz/run.sh

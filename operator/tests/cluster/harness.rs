@@ -1,0 +1,348 @@
+//! A namespace, its node, and an operator that watches it.
+
+use crate::hollow::{Load, Node};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::ApiResource;
+use kube::{Api, Client, Config, ResourceExt};
+use reranker_operator::crd::{RerankerDeployment, definition};
+use reranker_operator::rbac;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
+
+/// A cluster takes so long for what it does in a second when the machine is busy.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+const VARIABLE: &str = "RERANKER_TEST_KUBECONFIG";
+
+/// A test's own part of the cluster.
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub load: Arc<Load>,
+    pub node: Node,
+    kubeconfig: PathBuf,
+    folder: tempfile::TempDir,
+    operators: AtomicU32,
+}
+
+/// Says that a behaviour was shown.
+pub fn shown(what: &str) {
+    println!("cluster: {what}");
+}
+
+impl World {
+    /// A new namespace with a node of so many GPUs; none: there is no cluster here.
+    pub async fn new(name: &str, gpus: u32) -> Option<Self> {
+        let Some(path) = std::env::var_os(VARIABLE) else {
+            shown(&format!("{name} is skipped: {VARIABLE} names no kubeconfig"));
+            return None;
+        };
+        let base = Kubeconfig::read_from(&path).expect("a kubeconfig");
+        let client = connect(base.clone()).await;
+        install(&client).await;
+        let namespace = format!("{name}-{:x}", std::process::id());
+        let object = json!({"metadata": {"name": namespace}});
+        let object: Namespace = serde_json::from_value(object).expect("is one");
+        Api::all(client.clone())
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("a namespace");
+        let folder = tempfile::tempdir().expect("a folder");
+        let kubeconfig = folder.path().join("kubeconfig");
+        let own = restricted(&client, &namespace, base).await;
+        std::fs::write(&kubeconfig, serde_saphyr::to_string(&own).expect("is YAML"))
+            .expect("written");
+        let load = Load::start().await;
+        let node = Node::start(&client, &namespace, gpus).await;
+        let operators = AtomicU32::new(0);
+        Some(Self { client, namespace, load, node, kubeconfig, folder, operators })
+    }
+
+    pub fn objects(&self) -> Api<RerankerDeployment> {
+        self.api()
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// An operator that has just started.
+    pub fn operator(&self) -> Operator {
+        let number = self.operators.fetch_add(1, Ordering::Relaxed);
+        let log = self.folder.path().join(format!("operator-{number}.log"));
+        let file = std::fs::File::create(&log).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_reranker-operator"))
+            .args(["run", "--listen", "127.0.0.1:0", "--scaler-listen", "127.0.0.1:0"])
+            .args(["--namespace", &self.namespace, "--watch-namespace", &self.namespace])
+            .args(["--identity", &format!("operator-{number}")])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("RUST_LOG", "info,reranker_operator=debug")
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("the operator starts");
+        Operator { child, log }
+    }
+
+    /// An object whose pods run on this test's node, with `spec` over the minimal one.
+    pub fn object(&self, name: &str, spec: &Value) -> RerankerDeployment {
+        let mut object = crate::cases::minimal();
+        object["metadata"] = json!({"name": name, "namespace": self.namespace});
+        object["spec"]["pod"] = json!({
+            "nodeSelector": {"hollow": self.namespace},
+            "tolerations": [{"operator": "Exists"}],
+        });
+        object["spec"]["server"] = json!({"adminPort": self.load.port});
+        object["spec"]["autoscaling"] = json!({"sampleSeconds": 1});
+        crate::cases::merge(&mut object["spec"], spec);
+        serde_json::from_value(object).expect("is an object")
+    }
+
+    pub async fn create(&self, name: &str, spec: &Value) {
+        let object = self.object(name, spec);
+        self.objects().create(&PostParams::default(), &object).await.expect("is accepted");
+    }
+
+    pub async fn change(&self, name: &str, spec: &Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.objects().patch(name, &PatchParams::default(), &patch).await.expect("is accepted");
+    }
+
+    /// Makes the operator pass over the object `times` times without changing it.
+    pub async fn nudge(&self, name: &str, times: usize) {
+        for number in 0..times {
+            let before = self.passes(name);
+            let patch =
+                Patch::Merge(json!({"metadata": {"annotations": {"nudge": number.to_string()}}}));
+            self.objects().patch(name, &PatchParams::default(), &patch).await.expect("is accepted");
+            self.eventually("a pass", async || self.passes(name) > before).await;
+        }
+    }
+
+    /// Passes over the object that the operators have logged.
+    fn passes(&self, name: &str) -> usize {
+        let object = format!("/{name}.{}", self.namespace);
+        let is_pass = |line: &&str| line.contains("reconciled") && line.contains(&object);
+        self.all_logs().iter().flat_map(|log| log.lines()).filter(is_pass).count()
+    }
+
+    /// Waits until `is_so` of the object, and returns it.
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&RerankerDeployment) -> bool,
+    ) -> RerankerDeployment {
+        let end = Instant::now() + PATIENCE;
+        let objects = self.objects();
+        loop {
+            let object = objects.get(name).await.expect("the object is there");
+            if is_so(&object) {
+                return object;
+            }
+            if Instant::now() > end {
+                let status = serde_json::to_string_pretty(&object.status).expect("is JSON");
+                panic!("{name} never {what}: {status}\n{}", self.logs());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until a look at the cluster says so.
+    pub async fn eventually(&self, what: &str, mut look: impl AsyncFnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !look().await {
+            assert!(Instant::now() < end, "never: {what}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn all_logs(&self) -> Vec<String> {
+        let count = self.operators.load(Ordering::Relaxed);
+        let path = |number: u32| self.folder.path().join(format!("operator-{number}.log"));
+        (0..count).map(|number| std::fs::read_to_string(path(number)).unwrap_or_default()).collect()
+    }
+
+    fn logs(&self) -> String {
+        let all = self.all_logs();
+        let lines: Vec<&str> = all.iter().flat_map(|log| log.lines()).collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Leaves nothing behind.
+    pub async fn end(self) {
+        self.node.end().await;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("is deleted");
+    }
+}
+
+/// The status of a condition and its reason, as `True MinimumReplicasAvailable`.
+pub fn condition(object: &RerankerDeployment, kind: &str) -> String {
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let found = conditions.into_iter().find(|it| it.type_ == kind);
+    found.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
+}
+
+/// A process, killed when dropped.
+pub struct Operator {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Operator {
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends as a pod does; whether it said goodbye.
+    pub fn stop(&mut self) -> bool {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill is there");
+        assert!(sent.success());
+        self.child.wait().expect("ends").success()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn connect(kubeconfig: Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a configuration")).expect("a client")
+}
+
+async fn apply(
+    client: &Client,
+    group: &str,
+    kind: &str,
+    plural: &str,
+    namespace: Option<&str>,
+    object: Value,
+) {
+    let (group, version) = group.rsplit_once('/').unwrap_or(("", group));
+    let api_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.clone(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    let mut object = object;
+    object["apiVersion"] = json!(api_version);
+    object["kind"] = json!(kind);
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+    let params = PatchParams::apply("tests").force();
+    api.patch(&name, &params, &Patch::Apply(object)).await.expect("is applied");
+}
+
+/// Installs the definition, once.
+async fn install(client: &Client) {
+    static DONE: OnceCell<()> = OnceCell::const_new();
+    let install = async || {
+        let object = serde_json::to_value(definition()).expect("is JSON");
+        let group = "apiextensions.k8s.io/v1";
+        apply(client, group, "CustomResourceDefinition", "customresourcedefinitions", None, object)
+            .await;
+        let end = Instant::now() + PATIENCE;
+        let objects: Api<RerankerDeployment> = Api::all(client.clone());
+        while objects.list(&kube::api::ListParams::default()).await.is_err() {
+            assert!(Instant::now() < end, "the definition is not served");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    DONE.get_or_init(install).await;
+}
+
+/// A kubeconfig of a service account that may do what the operator's role says, and no more.
+async fn restricted(client: &Client, namespace: &str, mut base: Kubeconfig) -> Kubeconfig {
+    let meta = json!({"name": "operator"});
+    apply(
+        client,
+        "v1",
+        "ServiceAccount",
+        "serviceaccounts",
+        Some(namespace),
+        json!({"metadata": meta}),
+    )
+    .await;
+    let mut rules = rbac::rules().as_array().expect("rules").clone();
+    rules.extend(rbac::own_rules().as_array().expect("rules").clone());
+    let group = "rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": meta, "rules": rules});
+    apply(client, group, "Role", "roles", Some(namespace), role).await;
+    let binding = json!({
+        "metadata": meta,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
+        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
+    });
+    apply(client, group, "RoleBinding", "rolebindings", Some(namespace), binding).await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
+    let token: TokenRequest = accounts
+        .create_subresource("token", "operator", &PostParams::default(), &request)
+        .await
+        .expect("a token");
+    let token = token.status.expect("a token").token;
+    let user = serde_json::from_value(json!({"token": token})).expect("is a user");
+    base.auth_infos[0].auth_info = Some(user);
+    base
+}
+
+/// The names of all that the operator has made of a kind.
+pub async fn names(world: &World, kind: &reranker_operator::resources::Kind) -> Vec<String> {
+    let resource = ApiResource {
+        group: kind.group.to_owned(),
+        version: kind.version.to_owned(),
+        api_version: kind.api_version(),
+        kind: kind.kind.to_owned(),
+        plural: kind.plural.to_owned(),
+    };
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(world.client.clone(), &world.namespace, &resource);
+    let mine =
+        kube::api::ListParams::default().labels("app.kubernetes.io/managed-by=reranker-operator");
+    match api.list_metadata(&mine).await {
+        Ok(found) => found.items.iter().map(ResourceExt::name_any).collect(),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
