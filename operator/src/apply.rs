@@ -233,6 +233,9 @@ fn problem(child: &Child, error: &Error) -> Option<Problem> {
     let Child { kind, name, .. } = child;
     let what = format!("{} `{name}`", kind.kind);
     let said = &status.message;
+    // An unknown field is no object's fault for server-side apply, which answers 500.
+    let is_refused =
+        matches!(status.code, 400 | 422) || said.contains("failed to create typed patch object");
     let (reason, message) = match status.code {
         403 => ("ApplyForbidden", format!("{what}: {said}")),
         404 if !kind.builtin => (
@@ -243,10 +246,10 @@ fn problem(child: &Child, error: &Error) -> Option<Problem> {
                 kind.api_version()
             ),
         ),
-        400 | 422 if matches!(kind.kind, "Deployment" | "Job") => {
+        _ if is_refused && matches!(kind.kind, "Deployment" | "Job") => {
             ("InvalidPodOverrides", format!("{what} was refused: {said}"))
         }
-        400 | 422 => ("ApplyRefused", format!("{what} was refused: {said}")),
+        _ if is_refused => ("ApplyRefused", format!("{what} was refused: {said}")),
         _ => return None,
     };
     Some(Problem { reason, message })

@@ -5,6 +5,8 @@
 //! that only Kubernetes understands pass through as they are ([`Opaque`]): a typed copy of them would make the
 //! schema huge and tie it to one version.
 
+#![expect(unreachable_pub, reason = "`KubeSchema` copies each type into a function")]
+
 mod autoscaling;
 #[cfg(test)]
 mod cases;

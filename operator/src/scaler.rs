@@ -23,7 +23,12 @@ use wire::{
 };
 
 mod wire {
-    #![expect(missing_docs, clippy::allow_attributes, clippy::pedantic, reason = "generated code")]
+    #![expect(
+        unreachable_pub,
+        clippy::allow_attributes,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
     tonic::include_proto!("externalscaler");
 }
 

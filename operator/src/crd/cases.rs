@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// The smallest object there is.
-pub fn minimal() -> Value {
+pub(crate) fn minimal() -> Value {
     json!({
         "apiVersion": "reranker.dev/v1alpha1",
         "kind": "RerankerDeployment",
@@ -16,7 +16,7 @@ pub fn minimal() -> Value {
 }
 
 /// Merges a JSON merge patch (RFC 7386).
-pub fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let (Value::Object(patch), true) = (patch, target.is_object()) else {
         target.clone_from(patch);
         return;
@@ -34,7 +34,7 @@ pub fn merge(target: &mut Value, patch: &Value) {
 }
 
 /// Changes of the minimal spec that are right.
-pub fn accepted() -> Vec<Value> {
+pub(crate) fn accepted() -> Vec<Value> {
     vec![
         json!({}),
         json!({"image": {"tag": null, "digest": format!("sha256:{:064}", 0)}}),
@@ -59,7 +59,7 @@ pub fn accepted() -> Vec<Value> {
 }
 
 /// Changes of the minimal spec that are wrong, and a part of what is said to them.
-pub fn refused() -> Vec<(Value, &'static str)> {
+pub(crate) fn refused() -> Vec<(Value, &'static str)> {
     let embedded = json!({"store": "embedded", "embedded": {}});
     let hub = json!([{"name": "a", "source": {"hub": {"repo": "o/r", "revision": "main"}}}]);
     vec![
@@ -130,7 +130,7 @@ pub fn refused() -> Vec<(Value, &'static str)> {
 }
 
 /// Changes of the minimal spec that follow each other, and a part of what is said to the second; empty: nothing.
-pub fn transitions() -> Vec<(Value, Value, &'static str)> {
+pub(crate) fn transitions() -> Vec<(Value, Value, &'static str)> {
     let embedded = |size: &str, class: Option<&str>| {
         let store = json!({"size": size, "storageClassName": class});
         json!({"collections": {"store": "embedded", "embedded": store}, "autoscaling": {"maxReplicas": 1}})

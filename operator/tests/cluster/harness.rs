@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 /// A cluster takes so long for what it does in a second when the machine is busy.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const VARIABLE: &str = "RERANKER_TEST_KUBECONFIG";
 
 /// A test's own part of the cluster.
-pub struct World {
+pub(crate) struct World {
     pub client: Client,
     pub namespace: String,
     pub load: Arc<Load>,
@@ -34,13 +34,13 @@ pub struct World {
 }
 
 /// Says that a behaviour was shown.
-pub fn shown(what: &str) {
+pub(crate) fn shown(what: &str) {
     println!("cluster: {what}");
 }
 
 impl World {
     /// A new namespace with a node of so many GPUs; none: there is no cluster here.
-    pub async fn new(name: &str, gpus: u32) -> Option<Self> {
+    pub(crate) async fn new(name: &str, gpus: u32) -> Option<Self> {
         let Some(path) = std::env::var_os(VARIABLE) else {
             shown(&format!("{name} is skipped: {VARIABLE} names no kubeconfig"));
             return None;
@@ -66,11 +66,11 @@ impl World {
         Some(Self { client, namespace, load, node, kubeconfig, folder, operators })
     }
 
-    pub fn objects(&self) -> Api<RerankerDeployment> {
+    pub(crate) fn objects(&self) -> Api<RerankerDeployment> {
         self.api()
     }
 
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// An operator that has just started.
-    pub fn operator(&self) -> Operator {
+    pub(crate) fn operator(&self) -> Operator {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.path().join(format!("operator-{number}.log"));
         let file = std::fs::File::create(&log).expect("a log");
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// An object whose pods run on this test's node, with `spec` over the minimal one.
-    pub fn object(&self, name: &str, spec: &Value) -> RerankerDeployment {
+    pub(crate) fn object(&self, name: &str, spec: &Value) -> RerankerDeployment {
         let mut object = crate::cases::minimal();
         object["metadata"] = json!({"name": name, "namespace": self.namespace});
         object["spec"]["pod"] = json!({
@@ -110,18 +110,18 @@ impl World {
         serde_json::from_value(object).expect("is an object")
     }
 
-    pub async fn create(&self, name: &str, spec: &Value) {
+    pub(crate) async fn create(&self, name: &str, spec: &Value) {
         let object = self.object(name, spec);
         self.objects().create(&PostParams::default(), &object).await.expect("is accepted");
     }
 
-    pub async fn change(&self, name: &str, spec: &Value) {
+    pub(crate) async fn change(&self, name: &str, spec: &Value) {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.objects().patch(name, &PatchParams::default(), &patch).await.expect("is accepted");
     }
 
     /// Makes the operator pass over the object `times` times without changing it.
-    pub async fn nudge(&self, name: &str, times: usize) {
+    pub(crate) async fn nudge(&self, name: &str, times: usize) {
         for number in 0..times {
             let before = self.passes(name);
             let patch =
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// Waits until `is_so` of the object, and returns it.
-    pub async fn until(
+    pub(crate) async fn until(
         &self,
         name: &str,
         what: &str,
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Waits until a look at the cluster says so.
-    pub async fn eventually(&self, what: &str, mut look: impl AsyncFnMut() -> bool) {
+    pub(crate) async fn eventually(&self, what: &str, mut look: impl AsyncFnMut() -> bool) {
         let end = Instant::now() + PATIENCE;
         while !look().await {
             assert!(Instant::now() < end, "never: {what}\n{}", self.logs());
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Leaves nothing behind.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.node.end().await;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("is deleted");
@@ -190,38 +190,38 @@ impl World {
 }
 
 /// The status of a condition and its reason, as `True MinimumReplicasAvailable`.
-pub fn condition(object: &RerankerDeployment, kind: &str) -> String {
+pub(crate) fn condition(object: &RerankerDeployment, kind: &str) -> String {
     let conditions = object.status.iter().flat_map(|status| &status.conditions);
     let found = conditions.into_iter().find(|it| it.type_ == kind);
     found.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
 }
 
 /// A process, killed when dropped.
-pub struct Operator {
+pub(crate) struct Operator {
     child: Child,
     log: PathBuf,
 }
 
 impl Operator {
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Ends as a pod does; whether it said goodbye.
-    pub fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill is there");
         assert!(sent.success());
         self.child.wait().expect("ends").success()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Resident memory, in bytes.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
@@ -328,7 +328,7 @@ async fn restricted(client: &Client, namespace: &str, mut base: Kubeconfig) -> K
 }
 
 /// The names of all that the operator has made of a kind.
-pub async fn names(world: &World, kind: &reranker_operator::resources::Kind) -> Vec<String> {
+pub(crate) async fn names(world: &World, kind: &reranker_operator::resources::Kind) -> Vec<String> {
     let resource = ApiResource {
         group: kind.group.to_owned(),
         version: kind.version.to_owned(),

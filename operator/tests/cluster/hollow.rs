@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// The load of all pods of a test together.
-pub struct Load {
+pub(crate) struct Load {
     /// The admin port of every pod.
     pub port: u16,
     /// Thousandths of a pod that the load keeps busy.
@@ -25,7 +25,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub async fn start() -> Arc<Self> {
+    pub(crate) async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let load = Arc::new(Self { port, work: AtomicU32::new(0), pods: AtomicU32::new(1) });
@@ -35,7 +35,7 @@ impl Load {
     }
 
     /// Sets the load to what keeps so many pods busy, shared by so many.
-    pub fn set(&self, work: f64, pods: u32) {
+    pub(crate) fn set(&self, work: f64, pods: u32) {
         self.work.store((work * 1000.0) as u32, Ordering::Relaxed);
         self.pods.store(pods, Ordering::Relaxed);
     }
@@ -55,14 +55,14 @@ async fn answer(State(load): State<Arc<Load>>) -> Json<Value> {
 }
 
 /// A node and its kubelet.
-pub struct Node {
+pub(crate) struct Node {
     nodes: Api<NodeObject>,
     name: String,
     kubelet: JoinHandle<()>,
 }
 
 impl Node {
-    pub async fn start(client: &Client, namespace: &str, gpus: u32) -> Self {
+    pub(crate) async fn start(client: &Client, namespace: &str, gpus: u32) -> Self {
         let nodes: Api<NodeObject> = Api::all(client.clone());
         let name = namespace.to_owned();
         let object = json!({"metadata": {"name": name, "labels": {"hollow": namespace}}});
@@ -81,7 +81,7 @@ impl Node {
         Self { nodes, name, kubelet }
     }
 
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.kubelet.abort();
         let _ = self.nodes.delete(&self.name, &DeleteParams::default()).await;
     }
