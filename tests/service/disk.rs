@@ -171,7 +171,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() -> Result<()> {
     server.settled().await;
     // Room that comes back when somebody removes the file.
     let ballast = disk.path().join("ballast");
-    fs::write(&ballast, vec![1; 24 << 20])?;
+    fs::write(&ballast, vec![1; 44 << 20])?;
 
     let words: Vec<String> = (0..30_000).map(|number| format!("heron{number}")).collect();
     let text = words.join(" ");
