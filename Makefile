@@ -6,10 +6,10 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BINARY := $(CARGO_TARGET_DIR)/debug/reranker
 OPERATOR := $(CARGO_TARGET_DIR)/debug/reranker-operator
 
-.PHONY: help run test lint fmt build bench bless generate e2e deny demo fuzz
+.PHONY: help run test lint fmt build cuda bench bench-gpu bless generate e2e deny demo fuzz
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 # The dev profile compiles the arithmetic as release does and shares its output with `make test`.
 run: ## serve the demo model and collections on ports 8080 (HTTP), 50051 (gRPC) and 9090 (admin)
@@ -31,6 +31,12 @@ fmt: ## format the sources
 build: ## the optimised binary: target/release/reranker under the cache folder
 	cargo build --release --package reranker
 	@echo $(CARGO_TARGET_DIR)/release/reranker
+
+cuda: ## all of the build for NVIDIA cards that shows without one; installs NVIDIA's compiler, says so if it cannot
+	service/engine/cuda/toolkit.sh service/engine/cuda/check.sh
+
+bench-gpu: ## the figures of a card, on this machine; says so if there is none
+	service/engine/cuda/toolkit.sh cargo bench --features cuda --package reranker-engine --bench cards
 
 # What searches are measured beside; `make bench PEERS="fts5 opensearch"` needs a JDK and Maven.
 PEERS := fts5

@@ -33,7 +33,8 @@ pub use traces::{TraceProtocol, Traces};
 /// How a model runs.
 #[derive(Args, Clone, Debug)]
 pub struct ComputeArgs {
-    /// Device that computes: `auto` (the best this build supports) or `cpu`
+    /// Device that computes: `cpu`; `cuda` (all NVIDIA cards that the process sees) or `cuda:0,1` (these), in
+    /// a build with the feature `cuda`; `auto` (cards if there are any that this build supports, else the CPU)
     #[arg(long, env = "RERANKER_DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
 
@@ -78,7 +79,7 @@ impl ComputeArgs {
     /// The engine's options, with its default queue.
     pub fn options(&self) -> EngineOptions {
         EngineOptions {
-            device: self.device,
+            device: self.device.clone(),
             dtype: self.dtype,
             special_tokens: self.special_tokens,
             max_batch_tokens: self.max_batch_tokens.map(NonZeroUsize::get),

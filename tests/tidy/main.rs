@@ -37,6 +37,7 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
         "candle_core",
         &["service/engine/src/model", "service/engine/src/kernels", "service/engine/src/e"],
     ),
+    ("libloading", &["service/engine/src/kernels/cards.rs"]),
     ("tokenizers", &["service/engine/src/model/tokenizer"]),
     ("hf_hub", &["service/engine/src/model/source"]),
     ("memmap2", &["service/engine/src/model/weights.rs"]),

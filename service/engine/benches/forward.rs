@@ -53,7 +53,8 @@ fn documents(engine: &Engine, pairs: usize, tokens: usize) -> Result<Vec<String>
     (0..pairs)
         .map(|index| {
             let mut text = format!("{index} ");
-            let length = |text: &str| engine.encode("q", &[text.to_owned()], Cuts::default()).tokens();
+            let length =
+                |text: &str| engine.encode("q", &[text.to_owned()], Cuts::default()).tokens();
             while length(&text) < tokens {
                 let missing = tokens - length(&text);
                 text.push_str(&"a ".repeat(missing.div_ceil(2)));

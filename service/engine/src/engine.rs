@@ -1,8 +1,9 @@
 //! The handle: load a model, send it requests, close it.
 
+mod device;
 mod request;
 
-use crate::model::{Cuts, Model, ModelInfo, ModelSpec, Scorer, Source};
+use crate::model::{Cuts, Model, ModelInfo, ModelSpec, Source};
 use crate::schedule::{Limits, Scheduler, Stats};
 use crate::{LoadError, SpecialTokens};
 use std::fmt;
@@ -10,19 +11,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use device::Device;
 pub use request::{
     EncodedDocuments, EncodedQuery, EncodedRequest, Feed, PairScore, ScoreStream, Scores, Ticket,
 };
-
-/// Where the forward runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The best device of this machine that the build supports.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-}
 
 /// The type of the weights in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +24,7 @@ pub enum Dtype {
     Auto,
     /// 32-bit floats: twice the memory of bf16, the same scores from bf16 files.
     F32,
-    /// bfloat16; activations are rounded to it where the processor multiplies it itself.
+    /// bfloat16; activations are rounded to it where the processor multiplies it itself, and are it on a card.
     Bf16,
     /// 8 bits, with a scale for every 128 values of a row, for weights and the rows they multiply. Scores
     /// are not quite the model's: tests/bench/README.md has what differs.
@@ -63,7 +55,6 @@ macro_rules! words {
     };
 }
 
-words!(Device { Auto = "auto", Cpu = "cpu" });
 words!(Dtype { Auto = "auto", F32 = "f32", Bf16 = "bf16", Q8 = "q8" });
 words!(SpecialTokens { Plain = "plain", Parse = "parse" });
 
@@ -173,7 +164,7 @@ impl Engine {
             tokens_per_second,
         };
         let model = Arc::new(model);
-        let scheduler = Scheduler::start(vec![model.clone() as Arc<dyn Scorer>], limits);
+        let scheduler = Scheduler::start(model.scorers(), limits);
         Ok(Self(Arc::new(Inner { spec: spec.clone(), model, scheduler })))
     }
 

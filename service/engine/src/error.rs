@@ -10,6 +10,27 @@ pub enum LoadError {
     /// The source names a directory that is not there.
     #[error("no such directory `{}`: give the folder that holds config.json, tokenizer.json and the weights", .0.display())]
     NoDirectory(PathBuf),
+    /// The device that was asked for is not there.
+    #[error("no device `{device}`: {reason}")]
+    NoDevice {
+        /// What was asked for.
+        device: crate::Device,
+        /// What is missing: of the build, the driver or the machine.
+        reason: String,
+    },
+    /// A card's memory does not hold the longest pair beside the weights.
+    #[error(
+        "device `{device}` has {free_bytes} bytes free beside the weights; the longest pair takes {needed_bytes}: \
+         free memory on the card or choose another"
+    )]
+    NoMemory {
+        /// The card.
+        device: String,
+        /// What nothing had taken when the weights were loaded.
+        free_bytes: usize,
+        /// What a forward of the longest pair may take.
+        needed_bytes: usize,
+    },
     /// A file of the checkpoint is missing.
     #[error("`{}` is missing", .0.display())]
     MissingFile(PathBuf),

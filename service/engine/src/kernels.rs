@@ -1,31 +1,47 @@
 //! The fused steps of the forward, one file an op; each is a candle `CustomOp` or `InplaceOp`.
 //!
 //! Owns all arithmetic that is not a plain copy or lookup. Knows nothing of layers, weights or
-//! requests. The CPU form of every op stands beside the place of its CUDA form (`cuda_fwd`).
+//! requests. The CPU and the CUDA form of an op stand in the same file, the source of its kernel beside it.
 //!
 //! Legend: `T` tokens (rows) of one call, `C` hidden size, `H` query heads, `Hk` key/value heads,
 //! `D` head size, `I` MLP size.
 //!
-//! Activations are f32 on the CPU, whatever the type of the weights; sums are f32. Every output
-//! row is computed by the same operations in the same order whatever other rows are in the call,
-//! so a score does not depend on its batch, bit for bit.
+//! Activations are f32 on the CPU, whatever the type of the weights, and of the weights' type on a card. The
+//! residual stream and all sums are f32.
+//!
+//! On the CPU every output row is computed by the same operations in the same order whatever other
+//! rows are in the call, so a score does not depend on its batch, bit for bit. On a card this holds for all
+//! ops but the products of cuBLAS.
 
 #[expect(unsafe_code, reason = "SIMD and disjoint writes")]
 mod attention;
+#[cfg(feature = "cuda")]
+#[expect(unsafe_code, reason = "the driver's own calls")]
+pub(crate) mod cards;
+#[cfg(feature = "cuda")]
+#[expect(unsafe_code, reason = "kernels take addresses")]
+mod cuda;
 #[expect(unsafe_code, reason = "SIMD")]
 mod dot;
+#[cfg(test)]
+mod emulated;
 mod exp;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
 #[expect(unsafe_code, reason = "SIMD and disjoint writes")]
 mod linear;
+#[cfg_attr(feature = "cuda", expect(unsafe_code, reason = "kernels take addresses"))]
 mod rms_norm;
+#[cfg_attr(feature = "cuda", expect(unsafe_code, reason = "kernels take addresses"))]
 mod rope;
 #[expect(unsafe_code, reason = "SIMD")]
 mod simd;
+#[cfg_attr(feature = "cuda", expect(unsafe_code, reason = "kernels take addresses"))]
 mod swiglu;
 
-pub(crate) use attention::{Span, attention};
-pub(crate) use linear::{Matrix, linear, linear_rows};
-pub(crate) use rms_norm::{add_rms_norm, rms_norm};
+pub(crate) use attention::{Span, Spans, attention};
+pub(crate) use linear::{Matrix, add_linear, linear, linear_rows};
+pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope::{HeadLayout, qk_norm_rope};
 pub(crate) use swiglu::silu_mul;
 
@@ -70,26 +86,4 @@ impl Target {
 }
 
 #[cfg(test)]
-mod test_support {
-    /// `count` values in -1..1, the same for the same `seed`.
-    pub(super) fn values(seed: u64, count: usize) -> Vec<f32> {
-        let mut state = seed;
-        std::iter::repeat_with(|| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .take(count)
-        .collect()
-    }
-
-    #[track_caller]
-    pub(super) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
-        assert_eq!(found.len(), expected.len());
-        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let allowed = tolerance * expected.abs().max(1.0);
-            assert!((found - expected).abs() <= allowed, "at {i}: {found}, expected {expected}");
-        }
-    }
-}
+mod test_support;

@@ -6,7 +6,8 @@
 use std::{error::Error, fs, path::Path};
 
 use reranker_engine::{
-    Cuts, Dtype, Engine, EngineOptions, ModelSpec, PairScore, Source, SpecialTokens,
+    Cuts, Device, Dtype, Engine, EngineOptions, LoadError, ModelSpec, PairScore, Source,
+    SpecialTokens,
     fixture::{self, FixtureOptions},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -15,6 +16,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Largest deviation of an f32 score from the published definition in f32.
 const F32_TOLERANCE: f64 = 1e-5;
+/// The same on a card, whose products are summed in another order.
+const CARD_TOLERANCE: f64 = 1e-3;
 /// Spread of the published model's own bf16; a small random checkpoint's own can be larger.
 const BF16_TOLERANCE: f64 = 6e-3;
 /// Largest influence of other pairs on an f32 score.
@@ -88,9 +91,18 @@ struct Case {
 }
 
 fn load(directory: &Path, dtype: Dtype, special_tokens: SpecialTokens) -> Result<Engine> {
+    Ok(load_on(Device::Cpu, directory, dtype, special_tokens)?)
+}
+
+fn load_on(
+    device: Device,
+    directory: &Path,
+    dtype: Dtype,
+    special_tokens: SpecialTokens,
+) -> std::result::Result<Engine, LoadError> {
     let source = Source::Directory(directory.to_path_buf());
-    let options = EngineOptions { dtype, special_tokens, ..EngineOptions::default() };
-    Ok(Engine::load(&ModelSpec::custom("reference"), &source, &options, &mut |_| {})?)
+    let options = EngineOptions { device, dtype, special_tokens, ..EngineOptions::default() };
+    Engine::load(&ModelSpec::custom("reference"), &source, &options, &mut |_| {})
 }
 
 fn read<T: DeserializeOwned>(path: &str) -> Result<T> {
@@ -230,6 +242,48 @@ fn scores_match_the_published_definition() -> Result<()> {
         pairs.len(),
         failures.join("\n")
     );
+    Ok(())
+}
+
+/// If this fails, a server with a card gives other scores than the published model. Pairs run together, as
+/// they do under load.
+#[test]
+fn scores_on_a_card_match_the_published_definition() -> Result<()> {
+    let pairs = pairs()?;
+    let mut failures = Vec::new();
+    for case in cases()? {
+        let Golden { f32: golden, bf16_spread, .. } = &case.golden;
+        let rounded = BF16_TOLERANCE.max(1.25 * bf16_spread);
+        for (dtype, bound) in [(Dtype::F32, CARD_TOLERANCE), (Dtype::Bf16, rounded)] {
+            let card = Device::Cuda(vec![0]);
+            let engine = match load_on(card, case.directory.path(), dtype, SpecialTokens::Plain) {
+                Err(error @ LoadError::NoDevice { .. }) => {
+                    eprintln!("skipped: {error}");
+                    return Ok(());
+                }
+                engine => engine?,
+            };
+            let submit = |(query, document): &(String, String)| {
+                engine.submit(engine.encode(query, &[document], Cuts::default()))
+            };
+            let tickets = pairs.iter().map(submit).collect::<std::result::Result<Vec<_>, _>>()?;
+            let ours = tickets
+                .into_iter()
+                .map(|ticket| Ok(ticket.wait()?.pairs[0].relevance_score))
+                .collect::<Result<Vec<f64>>>()?;
+            let (found, inverted) =
+                (max_deviation(&ours, golden), inversions(&ours, golden, bound));
+            let line = format!(
+                "{:>16}: {dtype} {found:.1e} of {bound:.1e}, {inverted} inverted",
+                case.name
+            );
+            eprintln!("{line}");
+            if found > bound || inverted > 0 {
+                failures.push(line);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "out of tolerance:\n{}", failures.join("\n"));
     Ok(())
 }
 

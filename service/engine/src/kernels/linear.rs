@@ -4,12 +4,17 @@
 //! rows of `x` likewise. A [`tile`] then keeps its sums in registers and reads both
 //! in the order in which they lie in memory.
 
+mod add;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod float;
 mod pack;
 mod q8;
 mod tile;
+
+pub(crate) use add::add_linear;
 
 use super::{Target, dtype, f32_slice};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
@@ -23,6 +28,7 @@ use tile::{Block, Kernel};
 /// A weight matrix, packed for the products of its device.
 #[derive(Debug)]
 pub(crate) struct Matrix {
+    /// `[N, K]` as it was on a card.
     packed: Tensor,
     rows: usize,
     columns: usize,
@@ -35,7 +41,9 @@ impl Matrix {
     /// If it has another shape or type.
     pub(crate) fn new(weight: &Tensor) -> Result<Self> {
         let (rows, columns) = weight.dims2()?;
-        Ok(Self { packed: weight.apply_op1_no_bwd(&Pack)?, rows, columns })
+        let packed =
+            if weight.device().is_cpu() { weight.apply_op1_no_bwd(&Pack)? } else { weight.clone() };
+        Ok(Self { packed, rows, columns })
     }
 
     /// As [`Matrix::new`], to 8 bits a weight with a scale for every 128 of a row.
@@ -56,6 +64,9 @@ impl Matrix {
 /// Returns `[T, N]`, f32. Each value is summed in f32 over ascending `K`, whatever `T` and `N` are. Where
 /// the processor multiplies bf16 itself (AVX512-BF16), `x` is rounded to the type of bf16 weights; else
 /// they are widened in registers. For quantised weights `x` is quantised likewise.
+///
+/// On a card `x` has the type of `weight`, and so have the results, which are cuBLAS's: in f32 sums, whose
+/// order may change with `T`.
 ///
 /// # Errors
 /// If the inner dimensions differ or `x` is not contiguous.
@@ -167,6 +178,17 @@ impl CustomOp2 for Linear {
             other => bail!("linear: no product with {:?} weights", dtype(other)),
         }
         Ok((CpuStorage::F32(out), (rows, chosen.len()).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        x_layout: &Layout,
+        weight: &candle_core::CudaStorage,
+        weight_layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.on_card((x, x_layout), (weight, weight_layout))
     }
 }
 

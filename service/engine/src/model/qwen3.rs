@@ -2,31 +2,19 @@
 
 use super::batch::Batch;
 use super::config::Config;
+use super::memory::Passes;
+use super::upload::Uploader;
 use super::weights::Weights;
 use crate::kernels::{
-    HeadLayout, Matrix, add_rms_norm, attention, linear, linear_rows, qk_norm_rope, rms_norm,
+    HeadLayout, Matrix, add_linear, attention, linear, linear_rows, qk_norm_rope, rms_norm,
     silu_mul,
 };
 use crate::{LoadError, LoadEvent};
 use candle_core::{DType, Device, Result, Tensor};
-
-/// Rows that go through a layer together. Only the residual stream and one layer's keys and values
-/// are held for all `T` rows of a batch; the wide projections exist for this many.
-const ROWS_PER_PASS: usize = 512;
+use std::ops::Range;
 
 /// The token embedding's name in a checkpoint.
 pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
-
-/// Bytes that a forward over `tokens` tokens holds beyond the weights, in f32: the residual stream,
-/// one layer's keys and values, the rotary rows, and the projections of one pass.
-pub(super) fn working_bytes(config: &Config, tokens: usize) -> usize {
-    let query_width = config.num_attention_heads * config.head_dim;
-    let key_value_width = 2 * config.num_key_value_heads * config.head_dim;
-    let row = config.hidden_size + key_value_width + config.head_dim;
-    let pass_row =
-        4 * config.hidden_size + 2 * (query_width + key_value_width) + 3 * config.intermediate_size;
-    size_of::<f32>() * (tokens * row + tokens.min(ROWS_PER_PASS) * pass_row)
-}
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +54,9 @@ pub(super) struct Qwen3 {
     rotary: Rotary,
     heads: HeadLayout,
     eps: f32,
-    device: Device,
+    /// The type of what the layers compute, but for the residual stream.
+    activations: DType,
+    uploader: Uploader,
 }
 
 struct Layer {
@@ -86,6 +76,8 @@ struct Layer {
 
 impl Qwen3 {
     /// Loads the weights.
+    ///
+    /// Activations are f32 on the CPU and of the weights' type on a card, the residual stream is f32.
     pub(super) fn load(
         config: &Config,
         weights: &Weights,
@@ -159,60 +151,72 @@ impl Qwen3 {
             rotary: Rotary::new(heads.head_dim, config.rope_theta, positions, device)?,
             heads,
             eps: config.rms_norm_eps as f32,
-            device: device.clone(),
+            activations: activations(device, dtype),
+            uploader: Uploader::new(device),
         })
     }
 
     /// The answer's logit after every document of the batch, `[B]`.
     ///
-    /// The last layer computes keys and values for all rows, the rest of it for the `B` last rows.
-    pub(super) fn forward(&self, batch: &Batch) -> Result<Vec<f32>> {
+    /// The last layer computes keys and values for all rows, the rest of it for the `B` last rows. Nothing
+    /// waits for the device but reading the logits.
+    pub(super) fn forward(&self, batch: &Batch, passes: &Passes) -> Result<Vec<f32>> {
         let Some((last, layers)) = self.layers.split_last() else { return Ok(Vec::new()) };
         let tokens = batch.tokens();
-        let ids = Tensor::new(batch.ids(), &self.device)?;
-        let rotary = self.rotary.rows(&Tensor::new(batch.positions(), &self.device)?)?;
+        let passes: Vec<Range<usize>> = passes.of(tokens).collect();
+        let last_rows = batch.last_rows();
+        let spans = passes.iter().map(|rows| batch.spans(rows));
+        let spans = spans.chain([batch.last_spans()]).collect();
+        let up = self.uploader.upload([batch.ids(), batch.positions(), &last_rows], spans)?;
+        let [ids, positions, last_rows] = up.words;
+        let (last_spans, spans) = up.spans.split_last().expect("those of the last rows");
+        let rotary = self.rotary.rows(&positions)?;
         // 1. Embed: the residual stream, `[T, C]`.
         let residual = self.embed_tokens.index_select(&ids, 0)?.to_dtype(DType::F32)?;
-        let key_values =
-            Tensor::zeros((tokens, 2 * self.heads.value_width), DType::F32, &self.device)?;
-        let passes = || {
-            (0..tokens)
-                .step_by(ROWS_PER_PASS)
-                .map(|start| start..(start + ROWS_PER_PASS).min(tokens))
+        // Keys and values of all passes; a single one is its own.
+        let kept = if passes.len() > 1 {
+            let shape = (tokens, 2 * self.heads.value_width);
+            Some(Tensor::zeros(shape, self.activations, residual.device())?)
+        } else {
+            None
+        };
+        let keep = |key_values: Tensor, rows: &Range<usize>| {
+            let Some(kept) = &kept else { return Ok(key_values) };
+            kept.slice_set(&key_values.contiguous()?, 0, rows.start)?;
+            Ok::<_, candle_core::Error>(kept.clone())
         };
         // 2. All layers but the last, a pass of rows at a time: keys stand before the rows that
         //    see them.
         for layer in layers {
-            for rows in passes() {
+            for (rows, spans) in passes.iter().zip(spans) {
                 let x = residual.narrow(0, rows.start, rows.len())?;
                 let rotary = rotary.narrow(0, rows.start, rows.len())?;
                 let qkv = self.project(layer, &x, &rotary, self.heads)?;
                 let query_width = self.heads.query_heads * self.heads.head_dim;
-                let kv = qkv.narrow(1, query_width, 2 * self.heads.value_width)?.contiguous()?;
-                key_values.slice_set(&kv, 0, rows.start)?;
                 let q = qkv.narrow(1, 0, query_width)?;
-                let attended = attention(&q, &key_values, &batch.spans(&rows), self.heads)?;
-                let x = self.finish(layer, &x, &attended)?;
-                residual.slice_set(&x, 0, rows.start)?;
+                let kv = keep(qkv.narrow(1, query_width, 2 * self.heads.value_width)?, rows)?;
+                let attended = attention(&q, &kv, spans, self.heads)?;
+                self.finish(layer, &x, &attended)?;
             }
         }
         // 3. The last layer's keys and values.
         let keys_only = HeadLayout { query_heads: 0, ..self.heads };
-        for rows in passes() {
+        let mut key_values = None;
+        for rows in &passes {
             let x = residual.narrow(0, rows.start, rows.len())?;
             let rotary = rotary.narrow(0, rows.start, rows.len())?;
-            key_values.slice_set(&self.project(last, &x, &rotary, keys_only)?, 0, rows.start)?;
+            key_values = Some(keep(self.project(last, &x, &rotary, keys_only)?, rows)?);
         }
+        let Some(key_values) = key_values else { return Ok(Vec::new()) };
         // 4. The last layer's rest, for the last rows.
-        let last_rows = Tensor::new(batch.last_rows(), &self.device)?;
         let x = residual.index_select(&last_rows, 0)?;
         let rotary = rotary.index_select(&last_rows, 0)?;
         let queries_only = HeadLayout { key_heads: 0, value_width: 0, ..self.heads };
         let q = self.project(last, &x, &rotary, queries_only)?;
-        let attended = attention(&q, &key_values, &batch.last_spans(), self.heads)?;
-        let x = self.finish(last, &x, &attended)?;
-        // 5. Final norm and the head's one row.
-        let x = rms_norm(&x, &self.norm, self.eps)?;
+        let attended = attention(&q, &key_values, last_spans, self.heads)?;
+        self.finish(last, &x, &attended)?;
+        // 5. Final norm and the head's one row, in f32.
+        let x = rms_norm(&x, &self.norm, self.eps, DType::F32)?;
         linear(&x, &self.answer_row)?.flatten_all()?.to_vec1()
     }
 
@@ -226,19 +230,24 @@ impl Qwen3 {
     ) -> Result<Tensor> {
         let first = (self.heads.query_heads - wanted.query_heads) * self.heads.head_dim;
         let width = (wanted.query_heads + wanted.key_heads) * wanted.head_dim + wanted.value_width;
-        let normed = rms_norm(x, &layer.input_layernorm, self.eps)?;
+        let normed = rms_norm(x, &layer.input_layernorm, self.eps, self.activations)?;
         let qkv = linear_rows(&normed, &layer.qkv_proj, first..first + width)?;
         qk_norm_rope(&qkv, &layer.qk_norm, rotary, wanted, self.eps)?;
         Ok(qkv)
     }
 
-    /// What follows attention in a layer: output projection, MLP and both residual sums.
-    fn finish(&self, layer: &Layer, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
-        let delta = linear(attended, &layer.o_proj)?;
-        let both = add_rms_norm(x, &delta, &layer.post_attention_layernorm, self.eps)?;
-        let hidden = silu_mul(&linear(&both.get(1)?, &layer.gate_up_proj)?)?;
-        both.get(0)? + linear(&hidden, &layer.down_proj)?
+    /// What follows attention in a layer, added to `x` in place: output projection and MLP.
+    fn finish(&self, layer: &Layer, x: &Tensor, attended: &Tensor) -> Result<()> {
+        add_linear(x, attended, &layer.o_proj)?;
+        let normed = rms_norm(x, &layer.post_attention_layernorm, self.eps, self.activations)?;
+        let hidden = silu_mul(&linear(&normed, &layer.gate_up_proj)?)?;
+        add_linear(x, &hidden, &layer.down_proj)
     }
+}
+
+/// The type of activations on a device that holds weights of `dtype`.
+pub(super) fn activations(device: &Device, dtype: DType) -> DType {
+    if device.is_cpu() { DType::F32 } else { dtype }
 }
 
 /// Cosines and sines of every position's rotation.

@@ -10,10 +10,11 @@ struct Sums {
     batches: Mutex<Vec<usize>>,
 }
 
-/// Ids that make a batch panic, fail, and lose the device.
+/// Ids that make a batch panic, fail, lose the device, and fit it alone only.
 const PANICS: u32 = 666;
 const FAILS: u32 = 999;
 const LOST: u32 = 404;
+const LARGE: u32 = 507;
 
 impl Scorer for Sums {
     fn score(&self, batch: &Batch) -> Result<Vec<f32>, ScoreFailure> {
@@ -28,6 +29,9 @@ impl Scorer for Sums {
             return Err(ScoreFailure::Device("unplugged".to_owned()));
         }
         let spans = batch.last_spans();
+        if batch.ids().contains(&LARGE) && spans.len() > 1 {
+            return Err(ScoreFailure::Memory("full".to_owned()));
+        }
         let sum = |rows: &std::ops::Range<usize>| batch.ids()[rows.clone()].iter().sum::<u32>();
         Ok(spans.iter().map(|span| (sum(&span.prefix) + sum(&span.own)) as f32).collect())
     }
@@ -131,6 +135,17 @@ fn a_failing_or_panicking_request_fails_alone() {
     assert!(bench.scheduler.is_healthy());
     // The three runs that failed did so in no time: the rate is not that of a miracle.
     assert_eq!(bench.scheduler.stats().batches, 2);
+}
+
+/// Memory that somebody else takes meanwhile must not fail requests that fit in parts.
+#[test]
+fn a_batch_over_the_memory_is_split() {
+    let mut bench = start(ROOMY);
+    let large = bench.submit(&[1], &[&[2], &[LARGE], &[3], &[4], &[5]]).unwrap();
+    let fine = bench.submit(&[1], &[&[6]]).unwrap();
+    bench.gate = None;
+    assert_eq!(wait(large).unwrap(), [3.0, 508.0, 4.0, 5.0, 6.0]);
+    assert_eq!(wait(fine).unwrap(), [7.0]);
 }
 
 /// Without its device the process must say so and end, not answer errors for ever.

@@ -18,6 +18,29 @@ pub(super) struct Work {
     span: tracing::Span,
 }
 
+impl Work {
+    /// The same work in two parts; only for several documents.
+    fn halves(&self) -> [Work; 2] {
+        let middle = self.documents.len() / 2;
+        [0..middle, middle..self.documents.len()].map(|part| {
+            let documents = self.documents[part.clone()].to_vec();
+            let first = self.slice.documents.start;
+            Work {
+                slice: Slice {
+                    id: self.slice.id,
+                    documents: first + part.start..first + part.end,
+                    tokens: self.prefix.len()
+                        + documents.iter().map(|ids| ids.len()).sum::<usize>(),
+                },
+                prefix: self.prefix.clone(),
+                documents,
+                answers: self.answers.clone(),
+                span: self.span.clone(),
+            }
+        })
+    }
+}
+
 /// Runs until the scheduler closes and every admitted request is answered, or the device is lost.
 /// `devices` is the number of workers, whose rates are taken to be equal.
 pub(super) fn run(shared: &Shared, scorer: &dyn Scorer, devices: f64) {
@@ -74,18 +97,25 @@ fn take(shared: &Shared) -> Option<Vec<Work>> {
 }
 
 /// Scores a batch; if it fails, each of its requests alone, so that only the one at fault has no
-/// scores. True if the device is lost.
+/// scores; and a request that does not fit the device's memory in halves. True if the device is lost.
 fn score_and_answer(shared: &Shared, scorer: &dyn Scorer, work: &[Work], devices: f64) -> bool {
     match score(shared, scorer, work, devices) {
         Ok((logits, elapsed)) => answer(shared, work, &logits, elapsed),
-        Err(ScoreFailure::Batch(_)) if work.len() > 1 => {
+        Err(ScoreFailure::Batch(_) | ScoreFailure::Memory(_)) if work.len() > 1 => {
             return work
                 .iter()
                 .any(|work| score_and_answer(shared, scorer, std::slice::from_ref(work), devices));
         }
+        Err(ScoreFailure::Memory(reason)) if work[0].documents.len() > 1 => {
+            tracing::warn!(%reason, "a batch is split: the device's memory does not hold it");
+            return work[0]
+                .halves()
+                .iter()
+                .any(|half| score_and_answer(shared, scorer, std::slice::from_ref(half), devices));
+        }
         Err(failure) => {
             let (reason, lost) = match failure {
-                ScoreFailure::Batch(reason) => (reason, false),
+                ScoreFailure::Batch(reason) | ScoreFailure::Memory(reason) => (reason, false),
                 ScoreFailure::Device(reason) => (reason, true),
             };
             tracing::error!(%reason, lost, "a batch failed");

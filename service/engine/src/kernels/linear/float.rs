@@ -211,8 +211,7 @@ impl<T: Terms> Level for T {
             }
             for step in 0..steps {
                 for term in 0..T::COUNT {
-                    let operands =
-                        weight.map(|(panel, lane)| T::load(panel.add(step), lane, term));
+                    let operands = weight.map(|(panel, lane)| T::load(panel.add(step), lane, term));
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let x = T::splat(x.add(step), row, term);
                         for (sum, operand) in sums.iter_mut().zip(operands) {

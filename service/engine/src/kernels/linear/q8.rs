@@ -43,14 +43,13 @@ pub(super) fn quantise<T: Copy + Sync>(
     let steps = k.div_ceil(GROUP);
     let panels = (weight.len() / k).div_ceil(PANEL);
     let mut packed = vec![0; panels * steps * size_of::<Panel>()];
-    packed
-        .par_chunks_mut(steps * size_of::<Panel>())
-        .zip(weight.par_chunks(PANEL * k))
-        .for_each(|(to, from)| {
+    packed.par_chunks_mut(steps * size_of::<Panel>()).zip(weight.par_chunks(PANEL * k)).for_each(
+        |(to, from)| {
             for (step, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
                 quantise_panel(to, from, k, step * GROUP, &to_f32);
             }
-        });
+        },
+    );
     packed
 }
 
@@ -114,7 +113,8 @@ fn pack_body(x: &[f32], k: usize, to: &mut [Rows]) {
                 to[row] = *from;
             }
             to.scales[row] = scale;
-            to.corrections[row] = -OFFSET * quantised.iter().map(|&value| i32::from(value)).sum::<i32>();
+            to.corrections[row] =
+                -OFFSET * quantised.iter().map(|&value| i32::from(value)).sum::<i32>();
         }
     }
 }
@@ -258,11 +258,9 @@ impl Bytes for Portable {
         // SAFETY: readable and writable for a vector by the caller's promise.
         unsafe {
             let scales = scales.cast::<[f32; 8]>().read_unaligned();
-            let begun =
-                if is_begun { out.cast::<[f32; 8]>().read_unaligned() } else { [0.0; 8] };
-            let sums: [f32; 8] = std::array::from_fn(|lane| {
-                begun[lane] + sum[lane] as f32 * (scales[lane] * scale)
-            });
+            let begun = if is_begun { out.cast::<[f32; 8]>().read_unaligned() } else { [0.0; 8] };
+            let sums: [f32; 8] =
+                std::array::from_fn(|lane| begun[lane] + sum[lane] as f32 * (scales[lane] * scale));
             out.cast::<[f32; 8]>().write_unaligned(sums);
         }
     }
