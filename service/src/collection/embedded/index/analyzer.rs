@@ -252,9 +252,9 @@ impl Words {
 struct Stems {
     /// Takes a word in lower case for a text.
     stemmer: Option<TextAnalyzer>,
-    /// Where the stem of a word, as it is written, stands in `stems`.
+    /// Where the stem of a word, as it is written, stands in `text`.
     known: HashMap<Box<str>, Range<u32>>,
-    stems: String,
+    text: String,
 }
 
 impl Stems {
@@ -266,15 +266,15 @@ impl Stems {
                 Some(stemmer.filter(tokenizer::Stemmer::new(language)).build())
             }
         };
-        Self { stemmer, known: HashMap::new(), stems: String::new() }
+        Self { stemmer, known: HashMap::new(), text: String::new() }
     }
 
     fn add(&mut self, word: &str, found: &mut Found) {
         if let Some(stem) = self.known.get(word) {
-            found.text.push_str(&self.stems[stem.start as usize..stem.end as usize]);
+            found.text.push_str(&self.text[stem.start as usize..stem.end as usize]);
         } else {
             let start = found.text.len();
-            self.stem(lower(word), &mut found.text);
+            self.stem(&lower(word), &mut found.text);
             if word.len() <= LONGEST {
                 self.remember(word, &found.text[start..]);
             }
@@ -282,11 +282,11 @@ impl Stems {
         found.end_word();
     }
 
-    fn stem(&mut self, word: String, found: &mut String) {
+    fn stem(&mut self, word: &str, found: &mut String) {
         match &mut self.stemmer {
-            None => found.push_str(&word),
+            None => found.push_str(word),
             Some(stemmer) => {
-                let mut stream = stemmer.token_stream(&word);
+                let mut stream = stemmer.token_stream(word);
                 stream.process(&mut |token| found.push_str(&token.text));
             }
         }
@@ -295,11 +295,11 @@ impl Stems {
     fn remember(&mut self, word: &str, stem: &str) {
         if self.known.len() == STEMS {
             self.known.clear();
-            self.stems.clear();
+            self.text.clear();
         }
-        let start = self.stems.len() as u32;
-        self.stems.push_str(stem);
-        self.known.insert(word.into(), start..self.stems.len() as u32);
+        let start = self.text.len() as u32;
+        self.text.push_str(stem);
+        self.known.insert(word.into(), start..self.text.len() as u32);
     }
 }
 

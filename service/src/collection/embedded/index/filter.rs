@@ -100,10 +100,10 @@ impl Terms {
         match comparison {
             Comparison::Equal => self.any(&[term]),
             Comparison::NotEqual => Ok(self.any(&[term])?.not()),
-            Comparison::Greater => self.between(Bound::Excluded(term), beyond),
-            Comparison::GreaterOrEqual => self.between(Bound::Included(term), beyond),
-            Comparison::Less => self.between(least, Bound::Excluded(term)),
-            Comparison::LessOrEqual => self.between(least, Bound::Included(term)),
+            Comparison::Greater => self.between(&Bound::Excluded(term), &beyond),
+            Comparison::GreaterOrEqual => self.between(&Bound::Included(term), &beyond),
+            Comparison::Less => self.between(&least, &Bound::Excluded(term)),
+            Comparison::LessOrEqual => self.between(&least, &Bound::Included(term)),
         }
     }
 
@@ -127,14 +127,14 @@ impl Terms {
     }
 
     /// The passages that have a term between these.
-    fn between(&self, from: Bound<String>, to: Bound<String>) -> io::Result<Kept> {
+    fn between(&self, from: &Bound<String>, to: &Bound<String>) -> io::Result<Kept> {
         let range = self.terms.terms().range();
-        let range = match &from {
+        let range = match from {
             Bound::Included(from) => range.ge(from),
             Bound::Excluded(from) => range.gt(from),
             Bound::Unbounded => range,
         };
-        let range = match &to {
+        let range = match to {
             Bound::Included(to) => range.le(to),
             Bound::Excluded(to) => range.lt(to),
             Bound::Unbounded => range,
