@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for which a kind that the cluster does not serve is not asked for again.
-const MISSING: Duration = Duration::from_secs(60);
+const MISSING: Duration = Duration::from_mins(1);
 
 /// Applies and prunes; remembers what it has applied.
 pub struct Applier {

@@ -23,7 +23,7 @@ enum Command {
     Crd,
     /// Print what the operator may do, for its role
     Rules,
-    /// Show what the autoscaler would do under a load: SECONDS,TOKENS_PER_SECOND a line
+    /// Show what the autoscaler would do under a load: `SECONDS,TOKENS_PER_SECOND` a line
     Simulate(simulate::SimulateArgs),
 }
 

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Time between two passes over an object that nothing happens to.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// Time until something that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// Objects that are passed over at the same time.
@@ -151,7 +151,8 @@ async fn reconcile(
         Err(invalid) => {
             (status::invalid(generation, &invalid.to_string(), &old, &now), Action::await_change())
         }
-        Ok(reranker) => pass(&object, reranker, &context, &old, &now).await?,
+        // On the heap: the future of all its steps is large.
+        Ok(reranker) => Box::pin(pass(&object, reranker, &context, &old, &now)).await?,
     };
     write_status(&object, &context, &old, new).await?;
     context.metrics.reconciled(started.elapsed());

@@ -45,7 +45,7 @@ impl Leadership {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(%error, lease = self.name, "the lease cannot be claimed")
+                    tracing::warn!(%error, lease = self.name, "the lease cannot be claimed");
                 }
             }
             tokio::time::sleep(RENEWAL).await;
@@ -68,7 +68,7 @@ impl Leadership {
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the lease was not renewed")
+                    tracing::warn!(%error, lease = self.name, "the lease was not renewed");
                 }
                 Err(_) => tracing::warn!(lease = self.name, "the lease was not renewed in time"),
             }
@@ -116,14 +116,13 @@ impl Leadership {
         if !is_mine && !is_free {
             return Ok(false);
         }
-        let before = lease.spec.take().filter(|_| is_mine);
-        lease.spec = Some(self.spec(before, &now));
+        let acquired = lease.spec.take().filter(|_| is_mine).and_then(|spec| spec.acquire_time);
+        lease.spec = Some(self.spec(acquired, &now));
         // The resource version makes this fail if another was quicker.
         held(self.leases.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
-    fn spec(&self, before: Option<LeaseSpec>, now: &MicroTime) -> LeaseSpec {
-        let acquired = before.as_ref().and_then(|spec| spec.acquire_time.clone());
+    fn spec(&self, acquired: Option<MicroTime>, now: &MicroTime) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(DURATION.as_secs() as i32),

@@ -294,7 +294,7 @@ impl Known {
             templates.extend(pod.labels().get("pod-template-hash"));
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             match answers.get(&pod.name_any()) {
-                Some(Some(Answer::Draining)) => continue,
+                Some(Some(Answer::Draining)) => {}
                 Some(answer) => {
                     self.waiting.remove(&uid);
                     self.active.get_or_insert(now);

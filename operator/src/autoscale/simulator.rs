@@ -48,8 +48,8 @@ pub struct Row {
     pub wait: Seconds,
 }
 
-/// Reads a trace: lines of `SECONDS,TOKENS_PER_SECOND` in the order of time; a first line of words and lines that
-/// begin with `#` are passed over. The last line ends the trace.
+/// Reads a trace: lines of `SECONDS,TOKENS_PER_SECOND` in the order of time; words before the first one and
+/// lines that begin with `#` are passed over. The last line ends the trace.
 ///
 /// # Errors
 /// What is wrong, and in which line.
@@ -57,7 +57,7 @@ pub fn read_trace(text: &str) -> Result<Vec<Step>, String> {
     let mut steps: Vec<Step> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        let is_heading = index == 0 && line.starts_with(|first: char| first.is_alphabetic());
+        let is_heading = steps.is_empty() && line.starts_with(|first: char| first.is_alphabetic());
         if line.is_empty() || line.starts_with('#') || is_heading {
             continue;
         }

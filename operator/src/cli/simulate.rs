@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// What to simulate.
 #[derive(Args, Debug)]
 pub(super) struct SimulateArgs {
-    /// Trace of the load: lines of SECONDS,TOKENS_PER_SECOND; the last one ends it
+    /// Trace of the load: lines of `SECONDS,TOKENS_PER_SECOND`; the last one ends it
     trace: PathBuf,
 
     /// `RerankerDeployment` in YAML, for its `autoscaling`; without it the defaults

@@ -36,7 +36,7 @@ pub struct RerankerDeploymentStatus {
     /// What the autoscaler saw and did, in the modes `builtin` and `keda`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<AutoscalingStatus>,
-    /// Available, Progressing, Degraded, ModelReady, Schedulable, ScalingActive and ScalingLimited.
+    /// `Available`, `Progressing`, `Degraded`, `ModelReady`, `Schedulable`, `ScalingActive` and `ScalingLimited`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -4,6 +4,7 @@ use super::kind::{CLAIM, JOB};
 use super::pod::fill_spec;
 use super::{Child, child, fingerprint};
 use crate::validate::Reranker;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 /// The claim of the cache, unless an existing one is named.
@@ -16,7 +17,7 @@ pub(super) fn claim(reranker: &Reranker) -> Option<Child> {
         "ReadWriteMany" => &["ReadWriteMany"],
         _ => &["ReadWriteOnce"],
     };
-    let mut body = volume(json!(modes), json!(size), claim.storage_class_name.as_deref());
+    let mut body = volume(modes, size, claim.storage_class_name.as_deref());
     if claim.retain {
         body["metadata"]["ownerReferences"] = json!([]);
     }
@@ -26,12 +27,11 @@ pub(super) fn claim(reranker: &Reranker) -> Option<Child> {
 /// The claim of the embedded store.
 pub(super) fn data(reranker: &Reranker) -> Option<Child> {
     let store = reranker.spec.collections.embedded.as_ref()?;
-    let body =
-        volume(json!(["ReadWriteOnce"]), json!(store.size), store.storage_class_name.as_deref());
+    let body = volume(&["ReadWriteOnce"], &store.size, store.storage_class_name.as_deref());
     Some(child(&CLAIM, format!("{}-data", reranker.name), body))
 }
 
-fn volume(modes: Value, size: Value, class: Option<&str>) -> Value {
+fn volume(modes: &[&str], size: &Quantity, class: Option<&str>) -> Value {
     let mut spec = json!({"accessModes": modes, "resources": {"requests": {"storage": size}}});
     if let Some(class) = class {
         spec["storageClassName"] = json!(class);

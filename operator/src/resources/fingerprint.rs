@@ -24,7 +24,9 @@ fn digest(value: &Value, hash: &mut u64) {
         }
         Value::Array(items) => {
             eat("[", hash);
-            items.iter().for_each(|item| digest(item, hash));
+            for item in items {
+                digest(item, hash);
+            }
             eat("]", hash);
         }
         leaf => eat(&leaf.to_string(), hash),

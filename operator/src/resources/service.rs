@@ -18,7 +18,7 @@ pub(super) fn service(reranker: &Reranker) -> Child {
         "spec": {
             "type": settings.kind.name(),
             "selector": selector(&reranker.name),
-            "ports": [port("http", reranker.spec.server.http_port), port("grpc", reranker.spec.server.grpc_port)],
+            "ports": [port(reranker, "http", reranker.spec.server.http_port), port(reranker, "grpc", reranker.spec.server.grpc_port)],
         },
     });
     child(&SERVICE, &reranker.name, body)
@@ -39,9 +39,9 @@ pub(super) fn headless(reranker: &Reranker) -> Option<Child> {
                 "clusterIP": "None",
                 "selector": selector(&reranker.name),
                 "ports": [
-                    port("grpc", server.grpc_port),
-                    port("http", server.http_port),
-                    port("admin", server.admin_port),
+                    port(reranker, "grpc", server.grpc_port),
+                    port(reranker, "http", server.http_port),
+                    port(reranker, "admin", server.admin_port),
                 ],
             },
         });
@@ -49,9 +49,13 @@ pub(super) fn headless(reranker: &Reranker) -> Option<Child> {
     })
 }
 
-fn port(name: &str, number: i32) -> Value {
-    // gRPC without TLS is HTTP/2 without TLS, which a proxy cannot guess.
-    let protocol = if name == "grpc" { "kubernetes.io/h2c" } else { "http" };
+fn port(reranker: &Reranker, name: &str, number: i32) -> Value {
+    let protocol = match name {
+        _ if reranker.tls_secret().is_some() => "https",
+        // HTTP/2 without TLS, which a proxy cannot guess.
+        "grpc" => "kubernetes.io/h2c",
+        _ => "http",
+    };
     json!({"name": name, "port": number, "targetPort": name, "protocol": "TCP", "appProtocol": protocol})
 }
 

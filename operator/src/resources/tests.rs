@@ -30,7 +30,7 @@ monitoring: {kind: serviceMonitor, labels: {release: prometheus}}
     ),
     (
         "two-models-on-cpu",
-        r#"
+        r"
 models:
 - {name: own, source: {pvc: {claimName: models, path: /own/v2}}}
 - {name: other, source: {oci: {image: registry.example.com/other@sha256:00}}}
@@ -51,7 +51,7 @@ pod:
   volumes: [{name: ca, configMap: {name: ca}}]
   volumeMounts: [{name: ca, mountPath: /etc/ca}]
   initContainers: [{name: wait, image: registry.example.com/wait}]
-"#,
+",
     ),
     (
         "collections",

@@ -241,14 +241,14 @@ fn scaling(found: &mut Findings, reranker: &Reranker, scaler: &Scaler) {
     let scaler = disabled.as_ref().unwrap_or(scaler);
     match scaler {
         Scaler::Unknown => {
-            found.put("ScalingActive", None, "Starting", "no load has been read yet")
+            found.put("ScalingActive", None, "Starting", "no load has been read yet");
         }
         Scaler::Known(_) => found.set("ScalingActive", true, "ValidMetrics", ""),
         Scaler::NoMetrics(message) => {
-            found.set("ScalingActive", false, "MetricsUnavailable", message)
+            found.set("ScalingActive", false, "MetricsUnavailable", message);
         }
         Scaler::NotWorking { reason, message } => {
-            found.set("ScalingActive", false, reason, message)
+            found.set("ScalingActive", false, reason, message);
         }
     }
     let limit = if let Scaler::Known(limit) = scaler { *limit } else { None };

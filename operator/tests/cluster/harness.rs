@@ -24,16 +24,17 @@ const VARIABLE: &str = "RERANKER_TEST_KUBECONFIG";
 
 /// A test's own part of the cluster.
 pub(crate) struct World {
-    pub client: Client,
-    pub namespace: String,
-    pub load: Arc<Load>,
-    pub node: Node,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) load: Arc<Load>,
+    pub(crate) node: Node,
     kubeconfig: PathBuf,
     folder: tempfile::TempDir,
     operators: AtomicU32,
 }
 
 /// Says that a behaviour was shown.
+#[expect(clippy::print_stdout, reason = "a line for each behaviour is the report")]
 pub(crate) fn shown(what: &str) {
     println!("cluster: {what}");
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 /// The load of all pods of a test together.
 pub(crate) struct Load {
     /// The admin port of every pod.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Thousandths of a pod that the load keeps busy.
     work: AtomicU32,
     /// Pods that share it.

@@ -42,7 +42,7 @@ async fn the_api_server_takes_what_is_right_and_says_what_is_wrong() {
         match changed {
             Ok(_) => assert_eq!(part, "", "{new}"),
             Err(error) => {
-                assert!(!part.is_empty() && error.to_string().contains(part), "{new}: {error}")
+                assert!(!part.is_empty() && error.to_string().contains(part), "{new}: {error}");
             }
         }
         world.objects().delete("small", &DeleteParams::default()).await.expect("is deleted");
