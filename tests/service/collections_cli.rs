@@ -45,7 +45,8 @@ fn text(path: &str, text: &str) -> Value {
 }
 
 fn lines(values: &[Value]) -> String {
-    values.iter().map(|value| format!("{value}\n")).collect()
+    let lines: Vec<_> = values.iter().map(|value| value.to_string() + "\n").collect();
+    lines.concat()
 }
 
 async fn serve(folder: &Path) -> Result<Running> {

@@ -293,6 +293,9 @@ fn a_read_only_disk_is_read_and_not_served() -> Result<()> {
     Ok(())
 }
 
+/// What is done to an index, in words and in deed.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path) -> Result<()>);
+
 /// After a restore without it, an upgrade, or a crash of the machine, documents would be gone from searches.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_index_is_served_again_after_a_restart() -> Result<()> {
@@ -311,7 +314,7 @@ async fn a_lost_index_is_served_again_after_a_restart() -> Result<()> {
         }
         Ok(())
     };
-    let damages: [(&str, &dyn Fn(&Path) -> Result<()>); 4] = [
+    let damages: [Damage<'_>; 4] = [
         ("deleted", &|index| Ok(fs::remove_dir_all(index)?)),
         ("truncated", &truncate),
         ("of another version", &|index| Ok(fs::write(index.join("1/format"), "0 english")?)),

@@ -47,15 +47,15 @@ fn pdf() -> Vec<u8> {
         format!("<</Length {}>>\nstream\n{content}\nendstream", content.len()),
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>".to_owned(),
     ];
-    let mut file = "%PDF-1.7\n".to_owned();
-    let mut table = "0000000000 65535 f \n".to_owned();
+    let mut file = String::from("%PDF-1.7\n");
+    let mut places = vec!["0000000000 65535 f \n".to_owned()];
     for (object, number) in objects.iter().zip(1..) {
-        table += &format!("{:010} 00000 n \n", file.len());
-        file += &format!("{number} 0 obj\n{object}\nendobj\n");
+        places.push(format!("{:010} 00000 n \n", file.len()));
+        file.extend([format!("{number} 0 obj\n{object}\nendobj\n")]);
     }
-    let (start, size) = (file.len(), objects.len() + 1);
-    file += &format!("xref\n0 {size}\n{table}trailer\n<</Size {size}/Root 1 0 R>>\n");
-    (file + &format!("startxref\n{start}\n%%EOF\n")).into_bytes()
+    let (start, size, table) = (file.len(), places.len(), places.concat());
+    let end = format!("trailer\n<</Size {size}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n");
+    [file, format!("xref\n0 {size}\n{table}"), end].concat().into_bytes()
 }
 
 /// Base64 without padding, which any length may leave out.
