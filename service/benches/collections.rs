@@ -147,14 +147,14 @@ fn memory() -> Result<u64, Failed> {
 
 /// Words of 2 to 10 letters, the n-th one in proportion to 1 / n.
 struct Words {
-    words: Vec<String>,
+    all: Vec<String>,
     sums: Vec<f64>,
     state: u64,
 }
 
 impl Words {
     fn new() -> Self {
-        let mut new = Self { words: Vec::new(), sums: Vec::new(), state: 1 };
+        let mut new = Self { all: Vec::new(), sums: Vec::new(), state: 1 };
         let mut sum = 0.0;
         for rank in 1..=WORDS {
             let length = 2 + new.random() as usize % 3 + rank * 6 / WORDS;
@@ -162,7 +162,7 @@ impl Words {
                 (0..length).map(|_| char::from(LETTERS[new.random() as usize % LETTERS.len()]));
             let word = letters.collect();
             sum += 1.0 / rank as f64;
-            new.words.push(word);
+            new.all.push(word);
             new.sums.push(sum);
         }
         new
@@ -180,7 +180,7 @@ impl Words {
     fn word(&mut self) -> &str {
         let last = self.sums[self.sums.len() - 1];
         let drawn = (self.random() >> 11) as f64 / (1u64 << 53) as f64 * last;
-        &self.words[self.sums.partition_point(|sum| *sum <= drawn)]
+        &self.all[self.sums.partition_point(|sum| *sum <= drawn)]
     }
 
     /// Sentences of about ten words.

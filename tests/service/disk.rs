@@ -294,7 +294,7 @@ fn a_read_only_disk_is_read_and_not_served() -> Result<()> {
 }
 
 /// What is done to an index, in words and in deed.
-type Damage<'a> = (&'a str, &'a dyn Fn(&Path) -> Result<()>);
+type Damage = (&'static str, fn(&Path) -> Result<()>);
 
 /// After a restore without it, an upgrade, or a crash of the machine, documents would be gone from searches.
 #[tokio::test(flavor = "multi_thread")]
@@ -307,18 +307,18 @@ async fn a_lost_index_is_served_again_after_a_restart() -> Result<()> {
         ensure!(server.add(path, &format!("otter {path}"))?.status == 201);
     }
     server.settled().await;
-    let truncate = |index: &Path| -> Result<()> {
+    let truncate: fn(&Path) -> Result<()> = |index| {
         for file in fs::read_dir(index.join("1/coarse"))? {
             let file = fs::File::options().write(true).open(file?.path())?;
             file.set_len(file.metadata()?.len() / 2)?;
         }
         Ok(())
     };
-    let damages: [Damage<'_>; 4] = [
-        ("deleted", &|index| Ok(fs::remove_dir_all(index)?)),
-        ("truncated", &truncate),
-        ("of another version", &|index| Ok(fs::write(index.join("1/format"), "0 english")?)),
-        ("half deleted", &|index| Ok(fs::remove_file(index.join("1/fine/meta.json"))?)),
+    let damages: [Damage; 4] = [
+        ("deleted", |index| Ok(fs::remove_dir_all(index)?)),
+        ("truncated", truncate),
+        ("of another version", |index| Ok(fs::write(index.join("1/format"), "0 english")?)),
+        ("half deleted", |index| Ok(fs::remove_file(index.join("1/fine/meta.json"))?)),
     ];
     for (what, damage) in damages {
         server.end()?;
