@@ -26,7 +26,7 @@ build_kubernetes() {
   while read -r path; do
     edits+=(-require="$path@$staging" -replace="$path=$path@$staging")
   done < <(go mod download -json "k8s.io/kubernetes@v$KUBERNETES" |
-    sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' | xargs sed -n 's/^\t\(k8s.io\/[^ ]*\) v0\.0\.0.*/\1/p')
+    sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' | xargs sed -nE 's/^\t(k8s.io\/[^ ]*) v0\.0\.0( .*)?$/\1/p')
   go mod edit "${edits[@]}"
   go get -tool "${COMMANDS[@]/#/k8s.io/kubernetes/cmd/}"
   # Without a version clients cannot tell what the server can do.
