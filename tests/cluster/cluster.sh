@@ -26,12 +26,13 @@ build_kubernetes() {
   while read -r path; do
     edits+=(-require="$path@$staging" -replace="$path=$path@$staging")
   done < <(go mod download -json "k8s.io/kubernetes@v$KUBERNETES" |
-    sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' | xargs sed -n 's/^\t\(k8s.io\/[^ ]*\) v0\.0\.0.*/\1/p')
+    sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' | xargs sed -nE 's/^\t(k8s.io\/[^ ]*) v0\.0\.0( .*)?$/\1/p')
   go mod edit "${edits[@]}"
-  go get -tool "${COMMANDS[@]/#/k8s.io/kubernetes/cmd/}"
+  local packages=("${COMMANDS[@]/#/k8s.io/kubernetes/cmd/}")
+  go get -tool "${packages[@]/%/@v$KUBERNETES}"
   # Without a version clients cannot tell what the server can do.
   go build -trimpath -p "$JOBS" -o "$BIN.part/" -ldflags "-s -w -X $stamp.gitVersion=v$KUBERNETES \
-    -X $stamp.gitMajor=1 -X $stamp.gitMinor=36 -X $stamp.gitTreeState=clean" "${COMMANDS[@]/#/k8s.io/kubernetes/cmd/}"
+    -X $stamp.gitMajor=1 -X $stamp.gitMinor=36 -X $stamp.gitTreeState=clean" "${packages[@]}"
 }
 
 build_etcd() {

@@ -66,7 +66,7 @@ const ONLY_THERE: &[(&str, &[&str])] = &[
     ("zip", &["service/src/parse/", "tests/"]),
     ("rusqlite", &["service/src/collection/embedded"]),
     ("tantivy", &["service/src/collection/embedded/index"]),
-    ("kube", &["operator/"]),
+    ("kube", &["operator/", "tests/"]),
     ("k8s_openapi", &["operator/"]),
 ];
 
