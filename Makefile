@@ -44,7 +44,9 @@ PEERS := fts5
 bench: ## the figures of tests/bench/README.md, on this machine
 	cargo build --package reranker
 	cargo test --package reranker-engine --test reference -- --nocapture
-	cargo bench --profile dev --package reranker-engine --bench forward
+	python3 -m venv $(CACHE)/reference
+	$(CACHE)/reference/bin/pip install --quiet --requirement tests/reference/requirements.txt
+	$(CACHE)/reference/bin/python tests/bench/forward.py --binary $(BINARY)
 	python3 -m venv $(CACHE)/bench
 	$(CACHE)/bench/bin/pip install --quiet grpcio==1.76.0
 	$(CACHE)/bench/bin/python tests/bench/loopback.py --binary $(BINARY)

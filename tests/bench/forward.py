@@ -8,9 +8,10 @@ times; a table has the medians and the ratio to `transformers` of the same type.
 - best: `transformers` with sdpa, all pairs of the same length, and the head's product for last tokens only
 - own code: as the published model's code runs it, logits of all tokens over the whole vocabulary
 
-    cargo build --release --package reranker
-    cargo bench --no-run --package reranker-engine --bench forward
-    python tests/bench/forward.py --binary target/release/reranker --bench target/release/deps/forward-...
+With tests/reference/requirements.txt installed (`make bench` does that):
+
+    cargo build --package reranker
+    python tests/bench/forward.py --binary target/debug/reranker
 """
 
 import argparse
@@ -56,6 +57,14 @@ def peer(checkpoint: str, dtype: str, own_code: bool, shapes: list[str]) -> None
         print(json.dumps({"shape": shape, "tokens": pairs * tokens, **line}), flush=True)
 
 
+def built() -> str:
+    """Builds the engine's bench, whose arithmetic the dev profile compiles as release does; returns its path."""
+    command = "cargo bench --no-run --profile dev --package reranker-engine --bench forward --message-format json"
+    done = subprocess.run(command.split(), stdout=subprocess.PIPE, check=True, text=True)
+    made = [json.loads(line).get("executable") for line in done.stdout.splitlines()]
+    return next(path for path in made if path)
+
+
 def lines(command: list[str]) -> list[dict]:
     """Runs a command and returns its lines of JSON."""
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -65,7 +74,7 @@ def lines(command: list[str]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, help="the reranker binary, which writes the checkpoint")
-    parser.add_argument("--bench", type=Path, help="the engine's bench `forward`, built")
+    parser.add_argument("--bench", type=Path, help="the engine's bench `forward`; built if it is not given")
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16", "q8"])
@@ -78,11 +87,12 @@ def main() -> None:
         peer(checkpoint, dtype, kind == "own", options.shapes)
         return
 
+    bench = options.bench or built()
     with tempfile.TemporaryDirectory() as checkpoint:
         fixture = [options.binary, "fixture", "--layers", str(options.layers), *SHAPE, checkpoint]
         subprocess.run(fixture, check=True, stdout=subprocess.DEVNULL)
         again = [sys.executable, __file__, "--shapes", *options.shapes, "--peer", checkpoint]
-        runs = {("engine", dtype): [options.bench, checkpoint, dtype, *options.shapes] for dtype in options.dtypes}
+        runs = {("engine", dtype): [bench, checkpoint, dtype, *options.shapes] for dtype in options.dtypes}
         for dtype in set(options.dtypes) & {"f32", "bf16"} | ({"bf16"} if "q8" in options.dtypes else set()):
             runs["best", dtype] = [*again, dtype, "best"]
             if options.own_code:
