@@ -9,7 +9,7 @@ OPERATOR := $(CARGO_TARGET_DIR)/debug/reranker-operator
 .PHONY: help run test lint fmt build cuda bench bench-gpu bless generate e2e deny demo fuzz
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 # The dev profile compiles the arithmetic as release does and shares its output with `make test`.
 run: ## serve the demo model and collections on ports 8080 (HTTP), 50051 (gRPC) and 9090 (admin)

@@ -19,6 +19,7 @@ use kube::api::ListParams;
 use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -105,7 +106,7 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
-    let lines = lines.with_env_filter(filter);
+    let lines = lines.with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
@@ -151,7 +152,10 @@ async fn lead(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no cluster is configured")?;
+    // Said once: the error's own text has its causes.
+    let client = Client::try_default().await.map_err(|error| {
+        anyhow::anyhow!("no cluster: run it in a pod, or set KUBECONFIG ({error})")
+    })?;
     let objects =
         scoped::<RerankerDeployment>(&client, args.watch_namespaces.first().map(String::as_str));
     objects.list(&ListParams::default().limit(1)).await.context(
