@@ -159,12 +159,7 @@ impl Exchange {
         let model = model.map_or(Cow::Borrowed(UNKNOWN), Cow::Owned);
         let code = outcome.word();
         let metrics = self.app.metrics();
-        let route = self.route.clone();
-        let labels = RequestLabels { protocol, route, model, class, code };
-        metrics.requests.get_or_create(&labels).inc();
         let route = std::mem::take(&mut self.route);
-        let labels = DurationLabels { protocol, route, class, code };
-        metrics.request_duration.get_or_create(&labels).observe(elapsed.as_secs_f64());
         match outcome {
             Outcome::Failed(_, Some(reason)) => {
                 metrics.rejected.get_or_create(&ReasonLabels { protocol, reason }).inc();
@@ -174,6 +169,11 @@ impl Exchange {
             }
             Outcome::Ok | Outcome::Failed(..) => {}
         }
+        let labels = DurationLabels { protocol, route: route.clone(), class, code };
+        metrics.request_duration.get_or_create(&labels).observe(elapsed.as_secs_f64());
+        // Last, so that a scrape that has the request has the rest of it too.
+        let labels = RequestLabels { protocol, route, model, class, code };
+        metrics.requests.get_or_create(&labels).inc();
         log(outcome, elapsed);
     }
 }
