@@ -33,7 +33,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use collections::CollectionFigures;
 pub(crate) use engine::ModelFigures;
-pub(crate) use exchange::{Exchange, Outcome, carried, note_class, note_error, note_model};
+pub(crate) use exchange::{
+    Exchange, Outcome, carried, note_cancelled, note_class, note_error, note_model,
+};
 pub(crate) use load::{Load, ModelLoad};
 
 /// The label of a route, model or class that a request did not come to, or that does not exist.

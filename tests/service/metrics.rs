@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -188,6 +190,44 @@ async fn callers_that_are_gone_are_counted_as_cancelled() -> Result<()> {
         let labels = [("protocol", protocol), ("code", "cancelled")];
         assert_close(scrape.sum("reranker_requests_total", &labels), 1.0);
     }
+    Ok(())
+}
+
+/// A request that stops in its middle is no bad request: its caller has gone.
+#[tokio::test]
+async fn half_a_request_is_a_cancelled_one() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let mut connection = TcpStream::connect(server.addresses.http).await?;
+    let half =
+        format!("POST {HTTP} HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{{\"query\": ");
+    connection.write_all(half.as_bytes()).await?;
+    until("the request has begun", async || server.app.in_flight() == 1).await;
+    drop(connection);
+
+    for (address, path) in [(server.addresses.http, HTTP), (server.addresses.grpc, GRPC)] {
+        for reason in [h2::Reason::CANCEL, h2::Reason::NO_ERROR] {
+            until("no request is left", async || server.app.in_flight() == 0).await;
+            let (h2, connection) =
+                h2::client::handshake(TcpStream::connect(address).await?).await?;
+            tokio::spawn(connection);
+            let request =
+                http::Request::post(format!("http://{address}/{}", path.trim_start_matches('/')))
+                    .header("content-type", "application/grpc")
+                    .header("te", "trailers");
+            let (_answer, mut body) = h2.ready().await?.send_request(request.body(())?, false)?;
+            body.send_data(bytes::Bytes::from_static(b"\0\0\0\0\x63"), false)?;
+            until("the request has begun", async || server.app.in_flight() == 1).await;
+            body.send_reset(reason);
+        }
+    }
+    until("all are counted", async || {
+        let scrape = Scrape::of(&server).await;
+        scrape.is_ok_and(|scrape| scrape.sum("reranker_requests_total", &[]) >= 5.0)
+    })
+    .await;
+    let requests = Scrape::of(&server).await?.by("reranker_requests_total", &["protocol", "code"]);
+    let cancelled = |protocol: &str| [protocol, "cancelled"].map(str::to_owned).to_vec();
+    assert_eq!(requests, [(cancelled("http"), 3.0), (cancelled("grpc"), 2.0)].into());
     Ok(())
 }
 

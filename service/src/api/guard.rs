@@ -7,11 +7,13 @@ mod untaken;
 use crate::app::RequestLimits;
 use crate::auth::{Keys, Principal};
 use crate::error::Error;
+use crate::metrics::note_cancelled;
 use budget::Budget;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -101,6 +103,7 @@ impl Guard {
         &self,
         body: B,
         kind: Kind,
+        version: Version,
         framing: usize,
         wrap: fn(Error) -> E,
     ) -> (Metered<B, E>, Held) {
@@ -108,6 +111,7 @@ impl Guard {
         let metered = Metered {
             body,
             kind,
+            version,
             wrap,
             limit: self.limit(kind),
             framing,
@@ -124,6 +128,7 @@ impl Guard {
 pub(crate) struct Metered<B, E> {
     body: B,
     kind: Kind,
+    version: Version,
     wrap: fn(Error) -> E,
     limit: usize,
     framing: usize,
@@ -133,6 +138,19 @@ pub(crate) struct Metered<B, E> {
     /// None before the first look.
     seen: Option<usize>,
     held: Held,
+}
+
+/// Whether the client ended its connection or stream before the body's end.
+fn is_cut_short(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        // hyper says with one of these that a chunk is malformed.
+        let is_malformed =
+            |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        let in_http1 = |error: &io::Error| !is_malformed(error.kind());
+        let in_http2 = |error: &h2::Error| error.is_io() || error.is_remote();
+        cause.downcast_ref().is_some_and(in_http1) || cause.downcast_ref().is_some_and(in_http2)
+    })
 }
 
 impl<B: Body<Data = Bytes> + Unpin, E> Metered<B, E> {
@@ -174,7 +192,7 @@ impl<B: Body<Data = Bytes> + Unpin, E> Metered<B, E> {
 
 impl<B, E> Body for Metered<B, E>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     E: From<B::Error>,
 {
     type Data = Bytes;
@@ -204,8 +222,19 @@ where
                     Err(error) => error,
                 }
             }
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => {
+                if is_cut_short(&error) {
+                    note_cancelled();
+                }
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Poll::Ready(None) => {
+                // hyper makes an end of some resets of a stream.
+                if this.version == Version::HTTP_2 && !this.body.is_end_stream() {
+                    note_cancelled();
+                }
+                return Poll::Ready(None);
+            }
         };
         Poll::Ready(Some(Err((this.wrap)(refusal))))
     }
@@ -230,7 +259,8 @@ mod tests {
         let limits = RequestLimits { body_bytes: 100, ..RequestLimits::default() };
         let guard = Guard::new(None, limits, Duration::from_millis(1), 100);
         let silent = || StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Error>>());
-        let meter = |kind| guard.meter(Box::pin(silent()), kind, 0, |error| error).0;
+        let meter =
+            |kind| guard.meter(Box::pin(silent()), kind, Version::HTTP_2, 0, |error| error).0;
         let (mut stream, mut whole) = (meter(Kind::Stream), meter(Kind::Whole));
         tokio::select! {
             biased;

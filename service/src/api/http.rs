@@ -123,7 +123,7 @@ async fn metered(guard: &Guard, mut request: Request, next: Next) -> Response {
     let kind = if adds { Kind::Document } else { Kind::Whole };
     let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
     let (parts, body) = request.into_parts();
-    let (body, held) = guard.meter(body, kind, 0, BoxError::from);
+    let (body, held) = guard.meter(body, kind, parts.version, 0, BoxError::from);
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
     response.map(|body| Body::new(held.through(body, &untaken)))
 }

@@ -37,7 +37,13 @@ pub(crate) fn note_class(latency: Latency) {
 
 /// Tells the running exchange with what error its stream ends; a trailer has no more than a number.
 pub(crate) fn note_error(error: &Error) {
-    note(|notes| notes.error = Some(error.into()));
+    note(|notes| _ = notes.error.get_or_insert(error.into()));
+}
+
+/// Tells the running exchange that its caller went away in the middle of the request, whatever the
+/// handler makes of the half that it has.
+pub(crate) fn note_cancelled() {
+    note(|notes| notes.error = Some(Outcome::Cancelled));
 }
 
 fn note(change: impl FnOnce(&mut Notes)) {

@@ -178,7 +178,7 @@ where
         };
         let untaken = request.extensions_mut().remove::<Untaken>().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
-        let (body, held) = self.guard.meter(body, kind, FRAMING, Status::from);
+        let (body, held) = self.guard.meter(body, kind, parts.version, FRAMING, Status::from);
         if kind == Kind::Stream {
             // Its task holds the bytes while it runs, which an answer that nobody reads may outlive.
             parts.extensions.insert(held.clone());
