@@ -27,6 +27,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub use collections::Collections;
 use collections::Counted;
 pub use models::Alias;
+pub(crate) use models::Loading;
 
 /// The service without its protocols. Clones share everything.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ struct Inner {
     metrics: Metrics,
     /// The models that are being loaded or are there.
     announced: OnceLock<Vec<String>>,
+    loading: Mutex<Option<Loading>>,
     configuration: OnceLock<String>,
 }
 
@@ -159,6 +161,7 @@ impl App {
             ),
             metrics: Metrics::default(),
             announced: OnceLock::new(),
+            loading: Mutex::default(),
             configuration: OnceLock::new(),
         }))
     }

@@ -15,7 +15,7 @@ mod verify;
 use crate::config::{self, LogFormat, ModelChoice};
 use crate::telemetry;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use reranker_engine::{Engine, EngineOptions, LoadError};
+use reranker_engine::{Engine, EngineOptions, LoadError, LoadEvent};
 use std::io;
 use std::process::ExitCode;
 
@@ -109,13 +109,19 @@ fn effective_flags(name: &str, matches: &ArgMatches) -> serde_json::Value {
 /// Loads a model for a one-shot command, with progress on standard error.
 fn load(choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, Failure> {
     telemetry::init(LogFormat::Text);
-    load_model(choice, options).map_err(|error| Failure::Failed(error.to_string()))
+    load_model(choice, options, |_| {}).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn load_model(choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, LoadError> {
+/// Shows progress on standard error, and gives it to `observe`.
+fn load_model(
+    choice: &ModelChoice,
+    options: &EngineOptions,
+    observe: impl Fn(LoadEvent<'_>),
+) -> Result<Engine, LoadError> {
     let mut progress = progress::Progress::new();
     let loaded = Engine::load(&choice.spec, &choice.source, options, &mut |event| {
         progress.load(&choice.spec.name, event);
+        observe(event);
     });
     progress.finish();
     loaded

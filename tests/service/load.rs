@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use reranker::auth::Principal;
+use reranker_engine::LoadEvent;
 use reranker_proto::v1::RerankRequest;
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::process::Process;
@@ -25,12 +26,17 @@ async fn the_load_says_whether_the_server_takes_work() -> Result<()> {
     let idle = json!({
         "queued_tokens": 0, "queued_fast_tokens": 0, "queued_slow_tokens": 0, "queued_requests": 0,
         "inflight_tokens": 0, "busy_ratio": 0.0, "backlog_seconds": 0.0, "tokens_per_second": 0.0,
-        "ready": false, "draining": false, "models": [],
+        "ready": false, "draining": false, "loading": null, "models": [],
     });
     assert_eq!(load(&server).await?, idle);
+    let download = LoadEvent::Download { repository: "o/m", bytes: 3, total: 9 };
+    server.app.note_loading("m", download);
+    let loading = json!({"model": "m", "step": "download", "done": 3, "total": 9});
+    assert_eq!(load(&server).await?["loading"], loading);
     server.app.serve_models(vec![random("m", 1).await?]);
     let ready = load(&server).await?;
     assert_eq!((&ready["ready"], &ready["draining"]), (&json!(true), &json!(false)));
+    assert_eq!(ready["loading"], Value::Null);
     assert_eq!(ready["models"][0]["name"], "m");
 
     let admission = server.app.admit(None, Principal::anonymous())?;

@@ -3,7 +3,8 @@
 use super::App;
 use crate::error::Error;
 use crate::metrics::ModelFigures;
-use reranker_engine::Engine;
+use reranker_engine::{Engine, LoadEvent};
+use std::sync::PoisonError;
 
 /// Another name for a loaded model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +15,41 @@ pub struct Alias {
     pub model: String,
 }
 
+/// How far the loading of a model is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loading {
+    pub(crate) model: String,
+    /// `download`, `layers` or `warmup`.
+    pub(crate) step: &'static str,
+    /// Bytes of a download, else layers.
+    pub(crate) done: u64,
+    /// 0 while unknown.
+    pub(crate) total: u64,
+}
+
 impl App {
     /// Tells who watches the service which models are on their way; the first call counts.
     pub fn announce_models(&self, names: Vec<String>) {
         self.0.announced.get_or_init(|| names);
+    }
+
+    /// Tells who watches how far a model is.
+    pub fn note_loading(&self, model: &str, event: LoadEvent<'_>) {
+        let (step, done, total) = match event {
+            LoadEvent::Download { bytes, total, .. } => ("download", bytes, total),
+            LoadEvent::Layers { done, total } => ("layers", done as u64, total as u64),
+            LoadEvent::Warmup => ("warmup", 0, 0),
+            _ => return,
+        };
+        let loading = Loading { model: model.to_owned(), step, done, total };
+        *self.0.loading.lock().unwrap_or_else(PoisonError::into_inner) = Some(loading);
+    }
+
+    /// What is being loaded; none: nothing yet, or all of it is there.
+    pub(crate) fn loading(&self) -> Option<Loading> {
+        let is_loaded = self.0.models.get().is_some();
+        let loading = || self.0.loading.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if is_loaded { None } else { loading() }
     }
 
     /// Gives the service its models, the default first, and opens the gate.

@@ -163,7 +163,7 @@ async fn load(
         }
         Ok(())
     };
-    let (engines, ()) = tokio::try_join!(load_models(models, options), open)?;
+    let (engines, ()) = tokio::try_join!(load_models(app, models, options), open)?;
     Ok(engines)
 }
 
@@ -186,12 +186,14 @@ async fn open_collections(config: CollectionsConfig) -> Result<Collections, Stri
 /// Loads on a thread of its own: a download that nobody waits for any more must not hold the
 /// process, which the runtime's blocking threads would.
 async fn load_models(
+    app: &App,
     models: Vec<ModelChoice>,
     options: EngineOptions,
 ) -> Result<Vec<Engine>, String> {
     let (sender, receiver) = oneshot::channel();
+    let app = app.clone();
     let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
-        let engines = models.iter().map(|choice| load_one(choice, &options)).collect();
+        let engines = models.iter().map(|choice| load_one(&app, choice, &options)).collect();
         // Nobody listens any more if the process is about to end.
         let _ = sender.send(engines);
     });
@@ -201,12 +203,12 @@ async fn load_models(
         .unwrap_or_else(|_| Err("loading the model panicked; the log says why".to_owned()))
 }
 
-fn load_one(choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, String> {
+fn load_one(app: &App, choice: &ModelChoice, options: &EngineOptions) -> Result<Engine, String> {
     let ModelChoice { spec, source } = choice;
     tracing::info!(model = %spec.name, %source, "loading");
     let started = Instant::now();
-    let engine =
-        load_model(choice, options).map_err(|error| format!("model `{}`: {error}", spec.name))?;
+    let engine = load_model(choice, options, |event| app.note_loading(&spec.name, event))
+        .map_err(|error| format!("model `{}`: {error}", spec.name))?;
     let info = engine.info();
     tracing::info!(
         model = %spec.name,

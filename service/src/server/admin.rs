@@ -2,7 +2,7 @@
 //! it, what has it counted, what was it told.
 
 use super::{Connections, Ended, Protocol};
-use crate::app::{App, Stage};
+use crate::app::{App, Loading, Stage};
 use crate::metrics::{self, ModelLoad};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -68,6 +68,10 @@ async fn load(State(app): State<App>) -> Json<Value> {
     body["models"] = models.collect();
     body["ready"] = json!(stage == Stage::Ready && app.is_healthy());
     body["draining"] = json!(stage == Stage::Draining);
+    body["loading"] = app.loading().map_or(Value::Null, |loading| {
+        let Loading { model, step, done, total } = loading;
+        json!({"model": model, "step": step, "done": done, "total": total})
+    });
     Json(body)
 }
 

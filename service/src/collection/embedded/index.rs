@@ -12,6 +12,7 @@ mod ranking;
 
 use crate::collection::filter::Filter;
 use crate::collection::{DocumentText, Granularity, Metadata, Passage, Passages, Version};
+pub(super) use analyzer::AnalyzedText;
 pub use analyzer::{Analyzer, Language};
 use passage_index::{PassageIndex, PassageSearcher};
 use std::collections::BTreeSet;
@@ -104,6 +105,8 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexEr
 pub(super) struct IndexedDocument<'a> {
     pub(super) version: Version,
     pub(super) text: &'a DocumentText,
+    /// Of the text.
+    pub(super) words: &'a AnalyzedText,
     pub(super) metadata: &'a Metadata,
     pub(super) passages: &'a Passages,
 }

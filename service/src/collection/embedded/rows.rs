@@ -96,7 +96,7 @@ pub(super) fn collection(connection: &Connection, name: &CollectionName) -> Resu
 }
 
 /// Bytes of a part of a text, but for the last.
-const PART: usize = 64 << 10;
+const PART: usize = 16 << 10;
 
 /// A text as it is stored, the parts with their numbers: at least one.
 pub(super) fn parts(text: &str) -> impl Iterator<Item = (i64, &[u8])> {
@@ -107,8 +107,11 @@ pub(super) fn parts(text: &str) -> impl Iterator<Item = (i64, &[u8])> {
 
 /// The whole text of a content; none before it is parsed.
 pub(super) fn text(connection: &Connection, content: i64) -> Result<Option<String>, Error> {
-    let text = bytes_of_parts(connection, content, 0..=i64::MAX as u64)?;
-    text.map(utf8).transpose()
+    let mut whole: Option<Vec<u8>> = None;
+    each_part(connection, content, 0..=i64::MAX as u64, |part| {
+        whole.get_or_insert_default().extend_from_slice(part);
+    })?;
+    whole.map(utf8).transpose()
 }
 
 /// Part of a content's text.
@@ -119,28 +122,32 @@ pub(super) fn text_range(
 ) -> Result<String, Error> {
     let part = |byte: u32| u64::from(byte) / PART as u64;
     let (first, last) = (part(bytes.start), part(bytes.end.saturating_sub(1).max(bytes.start)));
-    let read = bytes_of_parts(connection, content, first..=last)?.unwrap_or_default();
-    let start = bytes.start as usize - first as usize * PART;
-    match read.get(start..start + bytes.len()) {
-        Some(part) => utf8(part.to_vec()),
-        None => Err(Error::Internal { cause: "a text is shorter than its passages".to_owned() }),
+    let mut read = Vec::with_capacity(bytes.len());
+    let mut start = bytes.start as usize - first as usize * PART;
+    each_part(connection, content, first..=last, |part| {
+        let wanted = part.get(start..).unwrap_or_default();
+        read.extend_from_slice(&wanted[..wanted.len().min(bytes.len() - read.len())]);
+        start = 0;
+    })?;
+    if read.len() < bytes.len() {
+        return Err(Error::Internal { cause: "a text is shorter than its passages".to_owned() });
     }
+    utf8(read)
 }
 
-fn bytes_of_parts(
+fn each_part(
     connection: &Connection,
     content: i64,
     parts: RangeInclusive<u64>,
-) -> Result<Option<Vec<u8>>, Error> {
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), Error> {
     let sql = "SELECT bytes FROM texts WHERE content = ?1 AND part BETWEEN ?2 AND ?3 ORDER BY part";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([content, *parts.start() as i64, *parts.end() as i64])?;
-    let mut bytes: Option<Vec<u8>> = None;
     while let Some(row) = rows.next()? {
-        let part = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        bytes.get_or_insert_default().extend_from_slice(part);
+        take(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The text of one of a content's pages, which has that page.

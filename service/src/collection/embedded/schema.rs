@@ -1,5 +1,6 @@
 //! The database's shape, and how a connection is set up.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The n-th brings a database of version n to version n + 1. They are never changed once released.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 3] = ["
 -- Deleted collections have no name and are purged bit by bit.
 CREATE TABLE collections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,6 +67,20 @@ CREATE INDEX garbage_by_collection ON garbage (collection);
 -- When it was made or last sent back to a step.
 ALTER TABLE versions ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE versions SET since_ms = (SELECT created_at_ms FROM documents WHERE id = versions.document);
+", "
+-- A snippet is a few kilobytes: parts of 64 KiB become four of 16.
+ALTER TABLE texts RENAME TO long_texts;
+CREATE TABLE texts (
+    content INTEGER NOT NULL REFERENCES contents ON DELETE CASCADE,
+    part INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (content, part)
+) STRICT;
+-- Of an empty value there is no part, which is NULL.
+INSERT INTO texts SELECT content, part * 4 + quarter, coalesce(substr(bytes, quarter * 16384 + 1, 16384), x'')
+    FROM long_texts, (SELECT 0 AS quarter UNION SELECT 1 UNION SELECT 2 UNION SELECT 3)
+    WHERE quarter = 0 OR length(bytes) > quarter * 16384;
+DROP TABLE long_texts;
 "];
 
 /// A statement's plan is kept for this many different ones.
@@ -123,6 +138,8 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Plans do not depend on parameters: SQLite would make them anew for each, at four times the cost of a read.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
@@ -146,4 +163,40 @@ fn migrate(connection: &mut Connection) -> Result<(), String> {
     }
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows;
+    use super::*;
+
+    /// Texts of data from before would be read in the wrong places, or be gone.
+    #[test]
+    fn texts_are_the_same_in_parts_of_another_size() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for migration in &MIGRATIONS[..2] {
+            connection.execute_batch(migration).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 2).unwrap();
+        let texts: Vec<String> = [0, 1, 16_384, 16_385, 65_536, 65_537, 300_000]
+            .map(|length| "abcdefg".chars().cycle().take(length).collect())
+            .into();
+        for (content, text) in (1..).zip(&texts) {
+            let sql = "INSERT INTO contents (id, is_auto, size) VALUES (?1, 0, 0)";
+            connection.execute(sql, [content]).unwrap();
+            let whole = if text.is_empty() { Some(text.as_bytes()) } else { None };
+            for (part, bytes) in (0..).zip(text.as_bytes().chunks(65_536).chain(whole)) {
+                let sql = "INSERT INTO texts VALUES (?1, ?2, ?3)";
+                connection.execute(sql, rusqlite::params![content, part, bytes]).unwrap();
+            }
+        }
+        migrate(&mut connection).unwrap();
+        for (content, text) in (1..).zip(&texts) {
+            assert!(rows::text(&connection, content).unwrap().as_ref() == Some(text));
+            let end = text.len() as u32;
+            let last = end.saturating_sub(9)..end;
+            let expected = &text[last.start as usize..];
+            assert_eq!(rows::text_range(&connection, content, last).unwrap(), expected);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A collection's search index, and what makes it agree with the database.
 
-use super::index::{Analyzer, CollectionIndex, IndexError, IndexSearcher, IndexedDocument};
+use super::index::{
+    AnalyzedText, Analyzer, CollectionIndex, IndexError, IndexSearcher, IndexedDocument,
+};
 use super::indexes::remove_folder;
 use super::readers::Readers;
 use super::writer::Writer;
@@ -211,6 +213,8 @@ impl Searchable {
         readers: &Readers,
         writer: &Writer,
     ) -> Result<(), Error> {
+        // Before the lock: while one batch is written, the next one becomes words.
+        let words = self.words(prepared.iter().map(|prepared| &*prepared.text));
         let mut writing = self.writing();
         let collection = self.collection;
         let (metadata, garbage) = readers.read(|connection| {
@@ -228,10 +232,12 @@ impl Searchable {
         let documents: Vec<_> = prepared
             .iter()
             .zip(&metadata)
-            .filter_map(|(prepared, metadata)| {
+            .zip(&words)
+            .filter_map(|((prepared, metadata), words)| {
                 Some(IndexedDocument {
                     version: prepared.version,
                     text: &prepared.text,
+                    words,
                     metadata: metadata.as_ref()?,
                     passages: prepared.passages.as_ref()?,
                 })
@@ -260,6 +266,11 @@ impl Searchable {
             writing.remove(&version);
         }
         Ok(())
+    }
+
+    fn words<'a>(&self, texts: impl Iterator<Item = &'a DocumentText>) -> Vec<AnalyzedText> {
+        let mut words = self.analyzer.texts();
+        texts.map(|text| words.analyze(&text.text)).collect()
     }
 
     /// Adds what searches should find and the index lacks, and removes what it should not hold.
@@ -307,11 +318,14 @@ impl Searchable {
                     batch.push((version, text, rows::metadata(&metadata), passages));
                 }
             }
+            let words = self.words(batch.iter().map(|(_, text, ..)| text));
             let documents: Vec<_> = batch
                 .iter()
-                .map(|(version, text, metadata, passages)| IndexedDocument {
+                .zip(&words)
+                .map(|((version, text, metadata, passages), words)| IndexedDocument {
                     version: *version,
                     text,
+                    words,
                     metadata,
                     passages,
                 })

@@ -99,20 +99,19 @@ impl Analyzer {
         self.language
     }
 
-    /// What tantivy makes the words of a passage with.
-    pub(super) fn for_texts(&self) -> TextAnalyzer {
-        TextAnalyzer::from(Words::new(self.language, Purpose::Text))
+    /// What finds the words of texts, one after the other.
+    pub(in super::super) fn texts(&self) -> Words {
+        Words::new(self.language, Purpose::Text)
     }
 
     /// The distinct words of a query with how often each is there, most of them.
     pub(super) fn query(&self, query: &str) -> Vec<(String, u32)> {
         let mut words = Words::new(self.language, Purpose::Query);
+        words.split(query);
         let mut counts = BTreeMap::new();
-        let mut stream = words.token_stream(query);
-        while stream.advance() {
-            let word = &stream.token().text;
+        for word in words.found.text.split_terminator(END) {
             if counts.len() < QUERY_WORDS || counts.contains_key(word) {
-                *counts.entry(word.clone()).or_insert(0) += 1;
+                *counts.entry(word.to_owned()).or_insert(0) += 1;
             }
         }
         counts.into_iter().collect()
@@ -125,55 +124,93 @@ enum Purpose {
     Query,
 }
 
-/// Splits into words; all that a text has at once, because runs of characters are looked at as a whole.
-#[derive(Clone)]
-struct Words {
+/// Follows each word that was found; part of none.
+const END: char = '\0';
+
+/// Splits texts into words; all that a text has at once, because runs of characters are looked at as a whole.
+pub(in super::super) struct Words {
     purpose: Purpose,
-    token: Token,
     found: Found,
     /// Characters without spaces between them.
     run: Vec<char>,
     stems: Stems,
 }
 
-/// Words one behind the other, and where each ends.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Found {
+    /// Words, each with its [`END`].
     text: String,
-    ends: Vec<usize>,
+    units: Vec<Unit>,
+}
+
+/// A word of the source, or neighbours that are looked at together.
+#[derive(Clone, Copy)]
+struct Unit {
+    start: u32,
+    end: u32,
+    /// Where its words end.
+    found_end: u32,
 }
 
 impl Found {
     fn end_word(&mut self) {
-        self.ends.push(self.text.len());
+        self.text.push(END);
+    }
+
+    fn end_unit(&mut self, start: usize, end: usize) {
+        let found_end = self.text.len() as u32;
+        self.units.push(Unit { start: start as u32, end: end as u32, found_end });
     }
 }
 
-struct WordStream<'a> {
-    found: &'a Found,
-    token: &'a mut Token,
-    start: usize,
-    ends: std::slice::Iter<'a, usize>,
+/// The words of a text, as a field of tantivy takes them from its passages: with [`by_word`].
+pub(in super::super) struct AnalyzedText(Found);
+
+impl AnalyzedText {
+    /// The words of a part of the text; none if a word goes beyond it, or it was not looked at as a whole.
+    pub(super) fn part(&self, bytes: &Range<u32>) -> Option<&str> {
+        let Found { text, units } = &self.0;
+        let first = units.partition_point(|unit| unit.start < bytes.start);
+        let last = units.partition_point(|unit| unit.end <= bytes.end);
+        let before = first.checked_sub(1).map(|before| units[before]);
+        let is_cut = before.is_some_and(|unit| unit.end > bytes.start)
+            || units.get(last).is_some_and(|unit| unit.start < bytes.end);
+        if units.is_empty() || is_cut {
+            return None;
+        }
+        let found_end = |unit: Option<Unit>| unit.map_or(0, |unit| unit.found_end as usize);
+        Some(&text[found_end(before)..found_end(last.checked_sub(1).map(|unit| units[unit]))])
+    }
 }
 
-impl Tokenizer for Words {
+/// What tantivy parts the words again with.
+pub(super) fn by_word() -> TextAnalyzer {
+    TextAnalyzer::from(ByWord(Token::default()))
+}
+
+#[derive(Clone)]
+struct ByWord(Token);
+
+struct WordStream<'a> {
+    token: &'a mut Token,
+    words: std::str::SplitTerminator<'a, char>,
+}
+
+impl Tokenizer for ByWord {
     type TokenStream<'a> = WordStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
-        self.token.reset();
-        self.split(text);
-        let Self { found, token, .. } = self;
-        WordStream { token, start: 0, ends: found.ends.iter(), found }
+        self.0.reset();
+        WordStream { token: &mut self.0, words: text.split_terminator(END) }
     }
 }
 
 impl TokenStream for WordStream<'_> {
     fn advance(&mut self) -> bool {
-        let Some(&end) = self.ends.next() else { return false };
+        let Some(word) = self.words.next() else { return false };
         self.token.text.clear();
-        self.token.text.push_str(&self.found.text[self.start..end]);
+        self.token.text.push_str(word);
         self.token.position = self.token.position.wrapping_add(1);
-        self.start = end;
         true
     }
 
@@ -188,28 +225,54 @@ impl TokenStream for WordStream<'_> {
 
 impl Words {
     fn new(language: Language, purpose: Purpose) -> Self {
-        let (token, found, run) = (Token::default(), Found::default(), Vec::new());
-        Self { purpose, token, found, run, stems: Stems::new(language) }
+        Self { purpose, found: Found::default(), run: Vec::new(), stems: Stems::new(language) }
+    }
+
+    /// The words of a text whose parts are wanted.
+    pub(in super::super) fn analyze(&mut self, text: &str) -> AnalyzedText {
+        // Where it is composed anew its words lie elsewhere.
+        if text.is_ascii() || NFKC.is_normalized(text) {
+            self.split(text);
+            AnalyzedText(std::mem::take(&mut self.found))
+        } else {
+            AnalyzedText(Found::default())
+        }
+    }
+
+    /// The words of a text by itself.
+    pub(super) fn all(&mut self, text: &str) -> &str {
+        self.split(text);
+        &self.found.text
     }
 
     fn split(&mut self, text: &str) {
         self.found.text.clear();
-        self.found.ends.clear();
+        self.found.units.clear();
         let text = if text.is_ascii() { Cow::Borrowed(text) } else { NFKC.normalize(text) };
-        let mut run_end = 0;
+        let mut run = 0..0;
         for (start, word) in text.unicode_word_indices() {
-            if start != run_end {
-                self.end_run();
+            let end = start + word.len();
+            if start != run.end {
+                self.end_unit(&mut run);
             }
             if word.is_ascii() || !word.contains(is_unspaced) {
-                self.end_run();
+                self.end_unit(&mut run);
                 self.stems.add(word, &mut self.found);
+                self.found.end_unit(start, end);
             } else {
                 self.split_mixed(word);
-                run_end = start + word.len();
+                run = if run.start < run.end { run.start..end } else { start..end };
             }
         }
-        self.end_run();
+        self.end_unit(&mut run);
+    }
+
+    fn end_unit(&mut self, run: &mut Range<usize>) {
+        if run.start < run.end {
+            self.end_run();
+            self.found.end_unit(run.start, run.end);
+            *run = run.end..run.end;
+        }
     }
 
     /// A word with characters of scripts without spaces, to which other letters may be joined: Korean endings
@@ -248,7 +311,6 @@ impl Words {
 }
 
 /// Words in lower case without their endings.
-#[derive(Clone)]
 struct Stems {
     /// Takes a word in lower case for a text.
     stemmer: Option<TextAnalyzer>,
@@ -333,15 +395,13 @@ fn is_unspaced(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn words(text: &str) -> Vec<String> {
-        let mut analyzer = Analyzer::new(Language::default()).for_texts();
-        let mut stream = analyzer.token_stream(text);
-        let mut words = Vec::new();
-        while stream.advance() {
-            words.push(stream.token().text.clone());
-        }
-        words
+        let mut words = Analyzer::new(Language::default()).texts();
+        let (mut by_word, mut found) = (by_word(), Vec::new());
+        by_word.token_stream(words.all(text)).process(&mut |token| found.push(token.text.clone()));
+        found
     }
 
     /// A query would not find what it names.
@@ -386,22 +446,42 @@ mod tests {
     /// A word that comes again would be another one.
     #[test]
     fn remembered_stems_are_the_stems() {
-        let mut analyzer = Analyzer::new(Language::default()).for_texts();
+        let mut words = Analyzer::new(Language::default()).texts();
         let many: Vec<String> =
             (0..STEMS + 10).map(|number| format!("Running{number:05}s")).collect();
         let many = many.join(" ");
         for text in ["Foxes foxes FOXES", &many, "foxes Foxes foxes"] {
-            let mut stream = analyzer.token_stream(text);
-            let mut count = 0;
-            while stream.advance() {
-                let word = &stream.token().text;
+            let found: Vec<_> = words.all(text).split_terminator(END).collect();
+            for word in &found {
                 assert!(
-                    word == "fox" || word.starts_with("running") && !word.ends_with('s'),
+                    *word == "fox" || word.starts_with("running") && !word.ends_with('s'),
                     "{word}"
                 );
-                count += 1;
             }
-            assert_eq!(count, text.split(' ').count());
+            assert_eq!(found.len(), text.split(' ').count());
+        }
+    }
+
+    proptest! {
+        /// A passage would be found by words that it does not have, or not by its own.
+        #[test]
+        fn the_words_of_a_part_are_those_of_its_text(
+            text in "([a-z]{1,3}|[A-Z]'s|3\\.14|東京|パ|서울|ไทย|é|ﬁ|x_y|[ .,\n]){0,30}",
+            at in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            let edges: Vec<_> = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]).collect();
+            let (a, b) = (*at.0.get(&edges), *at.1.get(&edges));
+            let (start, end) = (a.min(b), a.max(b));
+            let mut words = Analyzer::new(Language::default()).texts();
+            let analyzed = words.analyze(&text);
+            let part = analyzed.part(&(start as u32..end as u32));
+            if let Some(part) = part {
+                prop_assert_eq!(part, words.all(&text[start..end]));
+            }
+            let is_open = |next: Option<char>| next.is_none_or(|next| next == ' ');
+            let is_between = is_open(text[..start].chars().next_back()) && is_open(text[end..].chars().next());
+            let has_words = !words.all(&text).is_empty();
+            prop_assert!(part.is_some() || !is_between || !has_words || !NFKC.is_normalized(&text));
         }
     }
 

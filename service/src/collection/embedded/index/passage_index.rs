@@ -1,11 +1,13 @@
 //! One tantivy index, of passages of one granularity.
 
+use super::analyzer::by_word;
 use super::kept::Kept;
 use super::ranking::Ranking;
 use super::{Analyzer, IndexError, IndexedDocument, RawHit, filter, guarded};
 use crate::collection::filter::Filter;
 use crate::collection::{Passage, Passages, Version};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tantivy::columnar::Column;
@@ -92,7 +94,7 @@ impl PassageIndex {
         if index.schema() != schema {
             return Err(IndexError::Damaged("the fields are others".to_owned()));
         }
-        index.tokenizers().register(ANALYZER, analyzer.for_texts());
+        index.tokenizers().register(ANALYZER, by_word());
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let writer = Mutex::default();
         Ok(Self { index, reader, fields, analyzer: analyzer.clone(), writer })
@@ -114,10 +116,16 @@ impl PassageIndex {
         for version in remove {
             writer.delete_term(Term::from_field_u64(self.fields.version, version.0));
         }
+        let mut words = self.analyzer.texts();
         for document in add {
             let attributes: Vec<_> = filter::terms(document.metadata).collect();
             for passage in passages(document.passages) {
-                let added = writer.add_document(self.document(document, passage, &attributes));
+                let text = match document.words.part(&passage.bytes) {
+                    Some(part) => part,
+                    None => words.all(&document.text.text[range(&passage.bytes)]),
+                };
+                let indexed = self.document(document.version, passage, text, &attributes);
+                let added = writer.add_document(indexed);
                 if let Err(killed) = added {
                     // The thread that failed says why when it is joined.
                     return Err(writer.commit().err().unwrap_or(killed).into());
@@ -141,19 +149,19 @@ impl PassageIndex {
 
     fn document(
         &self,
-        document: &IndexedDocument<'_>,
+        version: Version,
         passage: &Passage,
+        text: &str,
         attributes: &[String],
     ) -> TantivyDocument {
-        let Fields { words, attributes: attribute, version, place } = &self.fields;
+        let Fields { words, attributes: attribute, version: number, place } = &self.fields;
         let Passage { bytes, chars, pages } = passage;
         let mut indexed = TantivyDocument::new();
-        let text = &document.text.text[bytes.start as usize..bytes.end as usize];
         indexed.add_text(*words, text);
         for term in attributes {
             indexed.add_text(*attribute, term);
         }
-        indexed.add_u64(*version, document.version.0);
+        indexed.add_u64(*number, version.0);
         let values = [bytes.start, bytes.end, chars.start, chars.end, pages.start, pages.end];
         for (field, value) in place.iter().zip(values) {
             indexed.add_u64(*field, value.into());
@@ -194,6 +202,10 @@ impl PassageIndex {
     pub(super) fn is_writable(&self) -> bool {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
+}
+
+fn range(bytes: &Range<u32>) -> Range<usize> {
+    bytes.start as usize..bytes.end as usize
 }
 
 /// A snapshot of a [`PassageIndex`].

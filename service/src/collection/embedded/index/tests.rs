@@ -28,11 +28,12 @@ fn add(index: &CollectionIndex, texts: &[(&str, Metadata)]) {
         .map(|(text, metadata)| {
             let text = DocumentText::plain((*text).to_owned());
             let passages = passages::split(&text);
-            (text, metadata, passages)
+            let words = analyzer().texts().analyze(&text.text);
+            (text, words, metadata, passages)
         })
         .collect();
-    let documents = (1..).zip(&texts).map(|(version, (text, metadata, passages))| {
-        IndexedDocument { version: Version(version), text, metadata, passages }
+    let documents = (1..).zip(&texts).map(|(version, (text, words, metadata, passages))| {
+        IndexedDocument { version: Version(version), text, words, metadata, passages }
     });
     let documents: Vec<_> = documents.collect();
     let replaced: Vec<_> = documents.iter().map(|document| document.version).collect();
@@ -112,6 +113,7 @@ fn hits_say_where_they_lie() {
     let document = IndexedDocument {
         version: Version(7),
         text: &text,
+        words: &analyzer().texts().analyze(&text.text),
         metadata: &metadata,
         passages: &passages,
     };
