@@ -200,7 +200,7 @@ async fn lead(
     });
     let lost = tokio::select! {
         () = lease.hold(&stop) => !stop.is_cancelled(),
-        _ = work.join_next() => true,
+        _ = work.join_next() => !stop.is_cancelled(),
     };
     metrics.leads(false);
     if lost {
