@@ -114,7 +114,7 @@ wait_for() {
   local tries=$(($1 * 5))
   shift
   until "$@" >/dev/null 2>&1; do
-    ((tries-- > 0)) || { echo "gave up waiting for: $*; see the logs in $PWD" >&2; exit 1; }
+    ((tries-- > 0)) || { tail -n 5 ./*.log >&2; echo "gave up waiting for: $*" >&2; exit 1; }
     sleep 0.2
   done
 }

@@ -37,8 +37,9 @@ containers() {
   ctr -a "$PWD/containerd.sock" -n k8s.io "$@"
 }
 
-# Makes the namespaces that this runs in fit for a node; they end with it.
+# prepare FOLDER: makes the namespaces that this runs in fit for a cluster with a node; what it does ends with them.
 prepare() {
+  cd "$1"
   local setting value folder
   # What kubelet, containerd and plugins leave outside their own folders.
   for folder in /run /var/log /var/lib/cni /var/lib/kubelet; do
@@ -131,7 +132,6 @@ COREFILE
 
 node() {
   cd "$1"
-  prepare
   sign kubelet-server /CN=$NODE "subjectAltName=DNS:$NODE,IP:$ADDRESS"
   kubeconfig kubelet /O=system:nodes/CN=system:node:$NODE
   kubeconfig proxy /CN=system:kube-proxy
@@ -175,7 +175,8 @@ node_down() {
   [[ -f kubelet.pid ]] || return 0
   local name task
   for name in coredns proxy kubelet; do stop "$name"; done
-  for task in $(containers tasks list --quiet); do containers tasks delete --force "$task" >/dev/null; done
+  for task in $(containers tasks list --quiet); do containers tasks delete --force "$task" &>/dev/null || true; done
   stop containerd
+  cut -d' ' -f2 /proc/mounts | grep "^$PWD/" | tac | xargs --no-run-if-empty umount --lazy
   find /sys/fs/cgroup -depth -type d -path '*/k8s.io*' -exec rmdir {} + 2>/dev/null || true
 }

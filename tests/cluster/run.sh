@@ -21,7 +21,8 @@ if [[ -z ${CLUSTER_NODE:-} ]]; then
 fi
 folder=$(mktemp -d)
 trap '(down "$folder") && rm -rf "$folder"' EXIT
-(up "$folder")
+if [[ -n ${CLUSTER_NODE:-} ]]; then (prepare "$folder"); fi
+(up "$folder" >/dev/null)
 if [[ -n ${CLUSTER_NODE:-} ]]; then
   (node "$folder")
   RERANKER_TEST_IMAGE=localhost/reranker:test
