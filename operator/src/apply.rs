@@ -125,9 +125,7 @@ impl Applier {
             Ok(found) => found,
             // Without the right to see an optional kind there is none of ours. A group that is not served is answered
             // in plain text, without a reason.
-            Err(Error::Api(status))
-                if !kind.builtin && matches!(status.code, 403 | 404) =>
-            {
+            Err(Error::Api(status)) if !kind.builtin && matches!(status.code, 403 | 404) => {
                 let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
                 missing.insert(kind.plural, Instant::now());
                 return Ok(None);

@@ -25,9 +25,13 @@ if [[ -n ${CLUSTER_NODE:-} ]]; then (prepare "$folder"); fi
 (up "$folder" >/dev/null)
 if [[ -n ${CLUSTER_NODE:-} ]]; then
   (node "$folder")
-  RERANKER_TEST_IMAGE=localhost/reranker:test
-  (image "$folder" $RERANKER_TEST_IMAGE "$CARGO_TARGET_DIR/debug/reranker")
-  export RERANKER_TEST_IMAGE
+  program=${CARGO_TARGET_DIR:-${CACHE%/cluster}/target}/debug/reranker
+  if [[ -x $program ]]; then
+    (image "$folder" localhost/reranker:test "$program")
+    export RERANKER_TEST_IMAGE=localhost/reranker:test
+  else
+    echo "no image of the server: $program is not built" >&2
+  fi
 fi
 export RERANKER_TEST_KUBECONFIG=$folder/admin.kubeconfig KUBECONFIG=$folder/admin.kubeconfig
 "$@"

@@ -39,7 +39,7 @@ pub(crate) struct World {
 /// What pods run on.
 enum Stage {
     /// A node of the test's own.
-    Hollow(Node),
+    Hollow(Box<Node>),
     /// The cluster's nodes and this image of the server.
     Real(String),
 }
@@ -56,7 +56,7 @@ impl World {
         let (base, client) = cluster(name).await?;
         let namespace = format!("{name}-{:x}", std::process::id());
         let node = Node::start(&client, &namespace, gpus).await;
-        Some(Self::make(base, client, namespace, json!({}), Stage::Hollow(node)).await)
+        Some(Self::make(base, client, namespace, json!({}), Stage::Hollow(Box::new(node))).await)
     }
 
     /// A new namespace for pods that really run, under the strictest of the cluster's policies.

@@ -79,11 +79,7 @@ async fn pods_are_replaced_without_losing_a_request() {
 }
 
 /// Changes the object and waits until all pods are new, while operators are killed and follow each other.
-async fn rolls(
-    world: &World,
-    round: u32,
-    operator: &mut Option<crate::operator::Operator>,
-) {
+async fn rolls(world: &World, round: u32, operator: &mut Option<crate::operator::Operator>) {
     let before: HashMap<String, Instant> =
         pods(world).await.iter().map(|pod| (pod.name_any(), Instant::now())).collect();
     world.change("small", &json!({"server": {"maxQueueMillis": 9000 + round}})).await;
