@@ -70,9 +70,10 @@ generate: ## write what is generated: the operator's definition, rules, golden c
 	$(OPERATOR) simulate operator/simulation.csv --svg operator/simulation.svg
 	RERANKER_GENERATE=1 cargo test --package reranker-operator --lib resources::
 
-e2e: ## the operator on a real Kubernetes control plane, built from Go modules; minutes the first time
-	cargo build --package reranker-operator
-	tests/cluster/run.sh cargo test --package reranker-operator --test cluster -- --nocapture --test-threads 2
+e2e: ## the operator on a real Kubernetes, built from Go modules; minutes the first time
+	cargo build --workspace --bins
+	cargo test --workspace --test cluster --no-run
+	tests/cluster/run.sh cargo test --workspace --test cluster -- --nocapture --test-threads 2
 
 fuzz: ## fuzz what clients send, FUZZ_SECONDS (60) a target; the first build takes minutes
 	tests/fuzz/run.sh

@@ -123,10 +123,9 @@ impl Applier {
         let listed = self.api(&reranker.namespace, kind).list_metadata(&mine).await;
         let found = match listed {
             Ok(found) => found,
-            // Without the right to see an optional kind there is none of ours.
-            Err(Error::Api(status))
-                if !kind.builtin && (status.is_not_found() || status.is_forbidden()) =>
-            {
+            // Without the right to see an optional kind there is none of ours. A group that is not served is answered
+            // in plain text, without a reason.
+            Err(Error::Api(status)) if !kind.builtin && matches!(status.code, 403 | 404) => {
                 let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
                 missing.insert(kind.plural, Instant::now());
                 return Ok(None);

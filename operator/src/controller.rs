@@ -230,11 +230,14 @@ async fn write_status(
         };
         let (before, after) = (find(old), find(&new));
         if let Some(Condition { status, reason, message, .. }) = after
-            && before.is_none_or(|before| {
-                (before.status, before.reason) != (status.clone(), reason.clone())
-            })
+            && before.map_or_else(
+                || reason != "AsExpected",
+                |before| (&before.status, &before.reason) != (&status, &reason),
+            )
         {
-            let good = (status == "True") == (kind == "Available");
+            // What every object goes through before it serves is no fault.
+            let passes = ["PodStarting", "ModelDownloading", "ModelLoading"].contains(&&*reason);
+            let good = passes || (status == "True") == (kind == "Available");
             context.events.condition(object, good, &reason, &message).await;
         }
     }

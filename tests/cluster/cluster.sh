@@ -1,54 +1,79 @@
 #!/usr/bin/env bash
-# A real Kubernetes control plane for the tests: etcd, API server, controller manager and scheduler, built from their
-# published Go modules and run as processes of this machine, on loopback. Nodes are the tests' own.
+# A real Kubernetes for the tests, built from published Go modules and run as processes of this machine: etcd, API
+# server, controller manager, scheduler, and beside them a node with pods where this machine lets it (node.sh).
 #
-#   cluster.sh build          builds what the cache does not hold; minutes the first time
-#   cluster.sh up FOLDER      starts it with its state in FOLDER and prints the path of a kubeconfig
-#   cluster.sh restart FOLDER NAME   kills one process of it and starts it again
-#   cluster.sh down FOLDER    stops it; FOLDER stays for reading logs
+#   cluster.sh build          builds what the cache does not hold; ten minutes the first time
+#   cluster.sh packages       prints the Debian packages that a node needs
+#   cluster.sh up FOLDER      starts the control plane with its state in FOLDER and prints the path of a kubeconfig
+#   cluster.sh node FOLDER    adds a node with two GPUs that are none; in namespaces of its own, see run.sh
+#   cluster.sh image FOLDER NAME PROGRAM   gives the node an image that runs the program of this machine
+#   cluster.sh import FOLDER FILE          gives the node the images of a docker or OCI archive
+#   cluster.sh restart FOLDER PROCESS      kills one process and starts it again: etcd, apiserver, kubelet, ...
+#   cluster.sh down FOLDER    stops all of it; FOLDER stays for reading logs
 set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 KUBERNETES=1.36.3
 ETCD=v3.6.7
+CONTAINERD=v2.1.5
+COREDNS=v1.13.1
 CACHE=${RERANKER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/reranker}/cluster
-BIN=$CACHE/bin/$KUBERNETES
 JOBS=${CLUSTER_JOBS:-2}
-COMMANDS=(kube-apiserver kube-controller-manager kube-scheduler)
+# Each module's programs have a folder of their own, so that another version of one leaves the others.
+PROGRAMS=("$CACHE/kubernetes-v$KUBERNETES" "$CACHE/etcd-$ETCD" "$CACHE/containerd-$CONTAINERD" "$CACHE/coredns-$COREDNS")
+PATH=$(IFS=:; echo "${PROGRAMS[*]}"):$PATH
 
 export GOTOOLCHAIN=local GOFLAGS=-mod=mod CGO_ENABLED=0
 
-build_kubernetes() {
-  local module=$CACHE/kubernetes staging=v0.${KUBERNETES#1.} stamp=k8s.io/component-base/version path
-  rm -rf "$module" && mkdir -p "$module" && cd "$module"
-  go mod init reranker.dev/cluster >/dev/null 2>&1
-  # The staging modules are required at v0.0.0, which only their own repository can resolve.
-  local edits=(-require=k8s.io/kubernetes@v$KUBERNETES)
+# shellcheck source=node.sh
+source "$HERE/node.sh"
+
+# build_module NAME VERSION LDFLAGS PACKAGE...: programs of a module, unless the cache has them all.
+build_module() {
+  local name=$1 version=$2 flags=$3 folder=$CACHE/$1-$2 module=$CACHE/modules/$1 package
+  shift 3
+  for package in "$@"; do
+    [[ -x $folder/$(program "$package") ]] || break
+    shift
+  done
+  (($#)) || return 0
+  echo "building $name $version" >&2
+  rm -rf "$module" && mkdir -p "$module" "$folder" && cd "$module"
+  go mod init reranker.dev/cluster 2>/dev/null
+  if [[ $name == kubernetes ]]; then replace_staging; fi
+  go get -tool "${@/%/@$version}" 2>/dev/null
+  for package in "$@"; do
+    go build -trimpath -p "$JOBS" -ldflags "-s -w $flags" -o "$folder/part" "$package"
+    mv "$folder/part" "$folder/$(program "$package")"
+  done
+}
+
+# program PACKAGE: its name.
+program() {
+  case $1 in
+    */etcd/server/v3) echo etcd ;;
+    *) echo "${1##*/}" ;;
+  esac
+}
+
+# Kubernetes requires its staging modules at v0.0.0, which only its own repository can resolve.
+replace_staging() {
+  local staging=v0.${KUBERNETES#1.} edits=(-require="k8s.io/kubernetes@v$KUBERNETES") path
   while read -r path; do
     edits+=(-require="$path@$staging" -replace="$path=$path@$staging")
   done < <(go mod download -json "k8s.io/kubernetes@v$KUBERNETES" |
     sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' | xargs sed -nE 's/^\t(k8s.io\/[^ ]*) v0\.0\.0( .*)?$/\1/p')
   go mod edit "${edits[@]}"
-  local packages=("${COMMANDS[@]/#/k8s.io/kubernetes/cmd/}")
-  go get -tool "${packages[@]/%/@v$KUBERNETES}"
-  # Without a version clients cannot tell what the server can do.
-  go build -trimpath -p "$JOBS" -o "$BIN.part/" -ldflags "-s -w -X $stamp.gitVersion=v$KUBERNETES \
-    -X $stamp.gitMajor=1 -X $stamp.gitMinor=36 -X $stamp.gitTreeState=clean" "${packages[@]}"
-}
-
-build_etcd() {
-  local module=$CACHE/etcd
-  rm -rf "$module" && mkdir -p "$module" && cd "$module"
-  go mod init reranker.dev/cluster >/dev/null 2>&1
-  go get -tool "go.etcd.io/etcd/server/v3@$ETCD"
-  go build -trimpath -p "$JOBS" -ldflags '-s -w' -o "$BIN.part/etcd" go.etcd.io/etcd/server/v3
 }
 
 build() {
-  [[ -x $BIN/etcd ]] && return
-  mkdir -p "$BIN.part"
-  (build_etcd)
-  (build_kubernetes)
-  rm -rf "$BIN" && mv "$BIN.part" "$BIN"
+  # Without a version clients cannot tell what the server can do.
+  local k8s=k8s.io/kubernetes/cmd stamp=k8s.io/component-base/version
+  stamp="-X $stamp.gitVersion=v$KUBERNETES -X $stamp.gitMajor=1 -X $stamp.gitMinor=36 -X $stamp.gitTreeState=clean"
+  (build_module kubernetes "v$KUBERNETES" "$stamp" $k8s/kube-apiserver $k8s/kube-controller-manager \
+    $k8s/kube-scheduler $k8s/kubectl $k8s/kubelet $k8s/kube-proxy)
+  (build_module etcd "$ETCD" '' go.etcd.io/etcd/server/v3)
+  build_node
 }
 
 # sign NAME SUBJECT [EXTENSION]
@@ -58,8 +83,9 @@ sign() {
     -extfile <(echo "${3:-extendedKeyUsage=clientAuth}") 2>/dev/null
 }
 
-# kubeconfig NAME
+# kubeconfig NAME SUBJECT: a client with a certificate.
 kubeconfig() {
+  sign "$1" "$2"
   cat >"$1.kubeconfig" <<YAML
 apiVersion: v1
 kind: Config
@@ -88,53 +114,57 @@ wait_for() {
   local tries=$(($1 * 5))
   shift
   until "$@" >/dev/null 2>&1; do
-    ((tries-- > 0)) || { echo "gave up waiting for: $*; see the logs in $PWD" >&2; exit 1; }
+    ((tries-- > 0)) || { tail -n 5 ./*.log >&2; echo "gave up waiting for: $*" >&2; exit 1; }
     sleep 0.2
   done
 }
 
+control() {
+  kubectl --kubeconfig admin.kubeconfig "$@"
+}
+
 up() {
   mkdir -p "$1" && cd "$1"
-  local port client peer
+  local client peer bind=(--bind-address 127.0.0.1 --endpoint-reconciler-type none) names name
+  if [[ -n ${CLUSTER_NODE:-} ]]; then bind=(--bind-address 0.0.0.0 --advertise-address "$GATEWAY"); fi
   free_port >port
-  port=$(cat port) client=$(free_port) peer=$(free_port)
+  client=$(free_port) peer=$(free_port)
   openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca 2>/dev/null
-  sign server /CN=kube-apiserver \
-    "subjectAltName=DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1"
+  names=DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$GATEWAY
+  sign server /CN=kube-apiserver "subjectAltName=$names"
   openssl genrsa -out accounts.key 2048 2>/dev/null
-  sign admin /O=system:masters/CN=admin
-  sign controller-manager /CN=system:kube-controller-manager
-  sign scheduler /CN=system:kube-scheduler
-  for name in admin controller-manager scheduler; do kubeconfig "$name"; done
+  kubeconfig admin /O=system:masters/CN=admin
+  kubeconfig controller-manager /CN=system:kube-controller-manager
+  kubeconfig scheduler /CN=system:kube-scheduler
 
-  start etcd "$BIN/etcd" --data-dir "$PWD/etcd" --unsafe-no-fsync --log-level error \
+  start etcd etcd --data-dir "$PWD/etcd" --unsafe-no-fsync --log-level error \
     --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
     --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
     --initial-cluster "default=http://127.0.0.1:$peer"
-  start apiserver "$BIN/kube-apiserver" --etcd-servers "http://127.0.0.1:$client" --secure-port "$port" \
-    --bind-address 127.0.0.1 --authorization-mode Node,RBAC --service-cluster-ip-range 10.96.0.0/16 \
-    --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$PWD/accounts.key" \
-    --service-account-signing-key-file "$PWD/accounts.key" --client-ca-file "$PWD/ca.crt" \
-    --tls-cert-file "$PWD/server.crt" --tls-private-key-file "$PWD/server.key" --allow-privileged \
-    --cert-dir "$PWD" --endpoint-reconciler-type none
-  wait_for 120 curl --fail --silent --cacert ca.crt --cert admin.crt --key admin.key "https://127.0.0.1:$port/readyz"
-  # Nodes are objects of the tests, without heartbeats.
-  start controller-manager "$BIN/kube-controller-manager" --kubeconfig "$PWD/controller-manager.kubeconfig" \
+  start apiserver kube-apiserver --etcd-servers "http://127.0.0.1:$client" --secure-port "$(cat port)" "${bind[@]}" \
+    --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
+    --service-cluster-ip-range 10.96.0.0/16 --service-account-issuer https://kubernetes.default.svc \
+    --service-account-key-file "$PWD/accounts.key" --service-account-signing-key-file "$PWD/accounts.key" \
+    --client-ca-file "$PWD/ca.crt" --tls-cert-file "$PWD/server.crt" --tls-private-key-file "$PWD/server.key" \
+    --kubelet-client-certificate "$PWD/admin.crt" --kubelet-client-key "$PWD/admin.key" \
+    --kubelet-certificate-authority "$PWD/ca.crt" --kubelet-preferred-address-types InternalIP \
+    --allow-privileged --cert-dir "$PWD"
+  wait_for 120 control get --raw /readyz
+  start controller-manager kube-controller-manager --kubeconfig "$PWD/controller-manager.kubeconfig" \
     --authentication-kubeconfig "$PWD/controller-manager.kubeconfig" --secure-port 0 --leader-elect=false \
     --authorization-kubeconfig "$PWD/controller-manager.kubeconfig" --root-ca-file "$PWD/ca.crt" \
-    --service-account-private-key-file "$PWD/accounts.key" --use-service-account-credentials \
-    --controllers '*,-node-lifecycle-controller,-taint-eviction-controller'
-  start scheduler "$BIN/kube-scheduler" --kubeconfig "$PWD/scheduler.kubeconfig" --secure-port 0 \
+    --service-account-private-key-file "$PWD/accounts.key" --use-service-account-credentials
+  start scheduler kube-scheduler --kubeconfig "$PWD/scheduler.kubeconfig" --secure-port 0 \
     --authentication-kubeconfig "$PWD/scheduler.kubeconfig" \
     --authorization-kubeconfig "$PWD/scheduler.kubeconfig" --leader-elect=false
-  wait_for 60 curl --fail --silent --cacert ca.crt --cert admin.crt --key admin.key \
-    "https://127.0.0.1:$port/api/v1/namespaces/default/serviceaccounts/default"
+  wait_for 60 control get serviceaccount default
   echo "$PWD/admin.kubeconfig"
 }
 
 stop() {
   local pid
-  pid=$(cat "$1.pid") || return 0
+  [[ -f $1.pid ]] || return 0
+  pid=$(cat "$1.pid")
   kill "${2:--TERM}" "$pid" 2>/dev/null || return 0
   wait_for 30 bash -c "! kill -0 $pid"
 }
@@ -149,12 +179,15 @@ restart() {
 
 down() {
   cd "$1"
+  node_down
   for name in scheduler controller-manager apiserver etcd; do stop "$name"; done
 }
 
+# run.sh calls what is here itself.
+if [[ ${BASH_SOURCE[0]} != "$0" ]]; then return; fi
 case ${1:-} in
-  build) build ;;
-  up | down) "$1" "$2" ;;
-  restart) restart "$2" "$3" ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  build | packages) "$1" ;;
+  up | node | down) "$1" "$2" ;;
+  image | import | restart) "$1" "${@:2}" ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -162,8 +162,7 @@ async fn lead(
         "RerankerDeployments cannot be listed: is the definition installed, and may the operator?",
     )?;
     readiness.set(true);
-    let identity = args.identity.clone().or_else(|| std::env::var("HOSTNAME").ok());
-    let identity = identity.context("--identity is not given and the host has no name")?;
+    let identity = args.identity.clone().map_or_else(host_name, Ok)?;
     let mut lease =
         Leadership::new(client.clone(), &args.namespace, "reranker-operator", &identity);
     tokio::select! {
@@ -200,7 +199,7 @@ async fn lead(
     });
     let lost = tokio::select! {
         () = lease.hold(&stop) => !stop.is_cancelled(),
-        _ = work.join_next() => true,
+        _ = work.join_next() => !stop.is_cancelled(),
     };
     metrics.leads(false);
     if lost {
@@ -214,6 +213,13 @@ async fn lead(
     work.shutdown().await;
     lease.release().await;
     Ok(())
+}
+
+/// In a pod, the pod's name.
+fn host_name() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.context("the host's name cannot be read: set --identity")?;
+    Ok(name.trim().to_owned())
 }
 
 /// Starts the watches, the autoscaler and the passes of one namespace, or of all.

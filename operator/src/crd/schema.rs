@@ -85,8 +85,7 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 
 /// The definition to install.
 ///
-/// Defaults of objects are `{}`: their fields have defaults of their own, and the API server fills
-/// those in one by one.
+/// The default of an object has those of its fields: the API server checks the rules against it as it is written.
 pub fn definition() -> CustomResourceDefinition {
     let mut value = serde_json::to_value(RerankerDeployment::crd()).expect("is JSON");
     tidy(&mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
@@ -100,15 +99,6 @@ pub fn yaml() -> String {
 
 fn tidy(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
-    match fields.get("default") {
-        Some(Value::Object(_)) => {
-            fields.insert("default".to_owned(), json!({}));
-        }
-        Some(Value::Null) => {
-            fields.remove("default");
-        }
-        _ => {}
-    }
     // A field that may be absent is left out, never null.
     fields.remove("nullable");
     // An integer's bounds say it; the API server knows no unsigned formats.
@@ -122,4 +112,20 @@ fn tidy(schema: &mut Value) {
     if let Some(items) = fields.get_mut("items") {
         tidy(items);
     }
+    match fields.get("default") {
+        Some(Value::Object(_)) => {
+            let default = defaults(fields.get("properties"));
+            fields.insert("default".to_owned(), default);
+        }
+        Some(Value::Null) => {
+            fields.remove("default");
+        }
+        _ => {}
+    }
+}
+
+fn defaults(properties: Option<&Value>) -> Value {
+    let properties = properties.and_then(Value::as_object).into_iter().flatten();
+    let with = properties.filter_map(|(name, it)| Some((name.clone(), it.get("default")?.clone())));
+    Value::Object(with.collect())
 }

@@ -1,6 +1,7 @@
 //! A namespace, its node, and an operator that watches it.
 
 use crate::hollow::{Load, Node};
+use crate::operator::Operator;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -8,10 +9,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, ResourceExt};
 use reranker_operator::crd::{RerankerDeployment, definition};
-use reranker_operator::rbac;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,17 +19,29 @@ use tokio::sync::OnceCell;
 /// A cluster takes so long for what it does in a second when the machine is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What the chart lets the operator do.
+const RULES: &str = include_str!("../../../charts/reranker-operator/files/rules.yaml");
+
 const VARIABLE: &str = "RERANKER_TEST_KUBECONFIG";
+const IMAGE: &str = "RERANKER_TEST_IMAGE";
 
 /// A test's own part of the cluster.
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) load: Arc<Load>,
-    pub(crate) node: Node,
+    stage: Stage,
     kubeconfig: PathBuf,
     folder: tempfile::TempDir,
     operators: AtomicU32,
+}
+
+/// What pods run on.
+enum Stage {
+    /// A node of the test's own.
+    Hollow(Box<Node>),
+    /// The cluster's nodes and this image of the server.
+    Real(String),
 }
 
 /// Says that a behaviour was shown.
@@ -42,15 +53,35 @@ pub(crate) fn shown(what: &str) {
 impl World {
     /// A new namespace with a node of so many GPUs; none: there is no cluster here.
     pub(crate) async fn new(name: &str, gpus: u32) -> Option<Self> {
-        let Some(path) = std::env::var_os(VARIABLE) else {
-            shown(&format!("{name} is skipped: {VARIABLE} names no kubeconfig"));
+        let (base, client) = cluster(name).await?;
+        let namespace = format!("{name}-{:x}", std::process::id());
+        let node = Node::start(&client, &namespace, gpus).await;
+        Some(Self::make(base, client, namespace, json!({}), Stage::Hollow(Box::new(node))).await)
+    }
+
+    /// A new namespace for pods that really run, under the strictest of the cluster's policies.
+    pub(crate) async fn real(name: &str) -> Option<Self> {
+        let (base, client) = cluster(name).await?;
+        let Ok(image) = std::env::var(IMAGE) else {
+            shown(&format!("{name} is skipped: {IMAGE} names no image that nodes here can run"));
             return None;
         };
-        let base = Kubeconfig::read_from(&path).expect("a kubeconfig");
-        let client = connect(base.clone()).await;
-        install(&client).await;
         let namespace = format!("{name}-{:x}", std::process::id());
-        let object = json!({"metadata": {"name": namespace}});
+        let labels = json!({
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/enforce-version": "latest",
+        });
+        Some(Self::make(base, client, namespace, labels, Stage::Real(image)).await)
+    }
+
+    async fn make(
+        base: Kubeconfig,
+        client: Client,
+        namespace: String,
+        labels: Value,
+        stage: Stage,
+    ) -> Self {
+        let object = json!({"metadata": {"name": namespace, "labels": labels}});
         let object: Namespace = serde_json::from_value(object).expect("is one");
         Api::all(client.clone())
             .create(&PostParams::default(), &object)
@@ -62,9 +93,8 @@ impl World {
         std::fs::write(&kubeconfig, serde_saphyr::to_string(&own).expect("is YAML"))
             .expect("written");
         let load = Load::start().await;
-        let node = Node::start(&client, &namespace, gpus).await;
         let operators = AtomicU32::new(0);
-        Some(Self { client, namespace, load, node, kubeconfig, folder, operators })
+        Self { client, namespace, load, stage, kubeconfig, folder, operators }
     }
 
     pub(crate) fn objects(&self) -> Api<RerankerDeployment> {
@@ -83,29 +113,26 @@ impl World {
     pub(crate) fn operator(&self) -> Operator {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.path().join(format!("operator-{number}.log"));
-        let file = std::fs::File::create(&log).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_reranker-operator"))
-            .args(["run", "--listen", "127.0.0.1:0", "--scaler-listen", "127.0.0.1:0"])
-            .args(["--namespace", &self.namespace, "--watch-namespace", &self.namespace])
-            .args(["--identity", &format!("operator-{number}")])
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("RUST_LOG", "info,reranker_operator=debug")
-            .stdin(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .expect("the operator starts");
-        Operator { child, log }
+        Operator::start(&self.kubeconfig, &self.namespace, &format!("operator-{number}"), log)
     }
 
-    /// An object whose pods run on this test's node, with `spec` over the minimal one.
+    /// An object whose pods run on this test's nodes, with `spec` over the minimal one.
     pub(crate) fn object(&self, name: &str, spec: &Value) -> RerankerDeployment {
         let mut object = crate::cases::minimal();
         object["metadata"] = json!({"name": name, "namespace": self.namespace});
-        object["spec"]["pod"] = json!({
-            "nodeSelector": {"hollow": self.namespace},
-            "tolerations": [{"operator": "Exists"}],
-        });
-        object["spec"]["server"] = json!({"adminPort": self.load.port});
+        match &self.stage {
+            Stage::Hollow(_) => {
+                object["spec"]["pod"] = json!({
+                    "nodeSelector": {"hollow": self.namespace},
+                    "tolerations": [{"operator": "Exists"}],
+                });
+                object["spec"]["server"] = json!({"adminPort": self.load.port});
+            }
+            Stage::Real(image) => {
+                let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
+                object["spec"]["image"] = json!({"repository": repository, "tag": tag});
+            }
+        }
         object["spec"]["autoscaling"] = json!({"sampleSeconds": 1});
         crate::cases::merge(&mut object["spec"], spec);
         serde_json::from_value(object).expect("is an object")
@@ -184,7 +211,9 @@ impl World {
 
     /// Leaves nothing behind.
     pub(crate) async fn end(self) {
-        self.node.end().await;
+        if let Stage::Hollow(node) = &self.stage {
+            node.end().await;
+        }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("is deleted");
     }
@@ -197,44 +226,16 @@ pub(crate) fn condition(object: &RerankerDeployment, kind: &str) -> String {
     found.map_or_else(String::new, |it| format!("{} {}", it.status, it.reason))
 }
 
-/// A process, killed when dropped.
-pub(crate) struct Operator {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Operator {
-    pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Ends as a pod does; whether it said goodbye.
-    pub(crate) fn stop(&mut self) -> bool {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill is there");
-        assert!(sent.success());
-        self.child.wait().expect("ends").success()
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Resident memory, in bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kilobytes * 1024
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// The cluster, with the definition installed; none: there is none here.
+async fn cluster(name: &str) -> Option<(Kubeconfig, Client)> {
+    let Some(path) = std::env::var_os(VARIABLE) else {
+        shown(&format!("{name} is skipped: {VARIABLE} names no kubeconfig"));
+        return None;
+    };
+    let base = Kubeconfig::read_from(&path).expect("a kubeconfig");
+    let client = connect(base.clone()).await;
+    install(&client).await;
+    Some((base, client))
 }
 
 async fn connect(kubeconfig: Kubeconfig) -> Client {
@@ -302,8 +303,9 @@ async fn restricted(client: &Client, namespace: &str, mut base: Kubeconfig) -> K
         json!({"metadata": meta}),
     )
     .await;
-    let mut rules = rbac::rules().as_array().expect("rules").clone();
-    rules.extend(rbac::own_rules().as_array().expect("rules").clone());
+    let rules: Value = serde_saphyr::from_str(RULES).expect("is YAML");
+    let rules = ["watched", "own"].map(|part| rules[part].as_array().expect("rules").clone());
+    let rules = rules.concat();
     let group = "rbac.authorization.k8s.io/v1";
     let role = json!({"metadata": meta, "rules": rules});
     apply(client, group, "Role", "roles", Some(namespace), role).await;
@@ -343,7 +345,7 @@ pub(crate) async fn names(world: &World, kind: &reranker_operator::resources::Ki
         kube::api::ListParams::default().labels("app.kubernetes.io/managed-by=reranker-operator");
     match api.list_metadata(&mine).await {
         Ok(found) => found.items.iter().map(ResourceExt::name_any).collect(),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(error) => panic!("{error}"),
     }
 }

@@ -4,13 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::routing::get;
 use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -54,18 +58,25 @@ async fn answer(State(load): State<Arc<Load>>) -> Json<Value> {
     }))
 }
 
+/// Time between the signs of life of a node, after four of which it counts as lost.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// A node and its kubelet.
 pub(crate) struct Node {
     nodes: Api<NodeObject>,
+    leases: Api<Lease>,
     name: String,
-    kubelet: JoinHandle<()>,
+    kubelet: [JoinHandle<()>; 2],
 }
 
 impl Node {
     pub(crate) async fn start(client: &Client, namespace: &str, gpus: u32) -> Self {
         let nodes: Api<NodeObject> = Api::all(client.clone());
         let name = namespace.to_owned();
-        let object = json!({"metadata": {"name": name, "labels": {"hollow": namespace}}});
+        let object = json!({
+            "metadata": {"name": name, "labels": {"hollow": namespace}},
+            "spec": {"taints": [{"key": "hollow", "effect": "NoSchedule"}]},
+        });
         let object: NodeObject = serde_json::from_value(object).expect("is a node");
         nodes.create(&PostParams::default(), &object).await.expect("a node");
         let amounts = json!({
@@ -77,13 +88,35 @@ impl Node {
         let params = PatchParams::default();
         nodes.patch_status(&name, &params, &Patch::Strategic(status)).await.expect("a status");
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let kubelet = tokio::spawn(run_pods(pods, name.clone()));
-        Self { nodes, name, kubelet }
+        let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+        let kubelet = [
+            tokio::spawn(run_pods(pods, name.clone())),
+            tokio::spawn(beat(leases.clone(), name.clone())),
+        ];
+        Self { nodes, leases, name, kubelet }
     }
 
     pub(crate) async fn end(&self) {
-        self.kubelet.abort();
+        for task in &self.kubelet {
+            task.abort();
+        }
         let _ = self.nodes.delete(&self.name, &DeleteParams::default()).await;
+        let _ = self.leases.delete(&self.name, &DeleteParams::default()).await;
+    }
+}
+
+async fn beat(leases: Api<Lease>, node: String) {
+    let params = PatchParams::apply("hollow").force();
+    loop {
+        let now = MicroTime(Timestamp::now());
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": node},
+            "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now},
+        });
+        let _ = leases.patch(&node, &params, &Patch::Apply(lease)).await;
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::harness::{World, condition, shown};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use std::time::Instant;
 
@@ -56,7 +57,12 @@ async fn pods_follow_the_load_as_far_as_there_are_devices() {
     let history =
         object.status.and_then(|it| it.autoscaling).map(|it| it.history).unwrap_or_default();
     assert!(history.iter().any(|it| it.to > it.from), "{history:?}");
-    shown("and goes when the load does");
+    let events = world.api::<Event>().list(&ListParams::default()).await.expect("a list").items;
+    let notes: Vec<String> = events.into_iter().filter_map(|event| event.note).collect();
+    for part in ["from 1 to 2 replicas: ", "from 2 to 3 replicas: "] {
+        assert!(notes.iter().any(|note| note.starts_with(part)), "{part}: {notes:#?}");
+    }
+    shown("and goes when the load does; every change has an event that says why");
     world.end().await;
 }
 
