@@ -36,7 +36,9 @@ class ApiServer:
             with urllib.request.urlopen(request, context=self.tls, timeout=30) as answer:
                 return answer.status, json.load(answer), answer.headers.get_all("Warning", [])
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error), []
+            text = error.read().decode()
+            is_status = "json" in error.headers.get("Content-Type", "")
+            return error.code, json.loads(text) if is_status else {"message": text}, []
 
     def plural(self, manifest):
         """The resource of an object's kind and whether it is in a namespace; None if the server has no such kind."""
