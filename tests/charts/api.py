@@ -5,11 +5,13 @@ import json
 import os
 import ssl
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import yaml
+from helm import render
 
 
 class ApiServer:
@@ -57,9 +59,9 @@ class ApiServer:
         inside = f"/namespaces/{manifest['metadata'].get('namespace', namespace)}" if namespaced else ""
         return f"/{'apis' if '/' in group else 'api'}/{group}{inside}/{plural}/{manifest['metadata']['name']}"
 
-    def apply(self, manifest, namespace, dry_run=True):
+    def apply(self, manifest, namespace, dry_run=True, manager="charts-test"):
         """Applies an object; raises what the server says against it, warnings included."""
-        query = "?fieldManager=charts-test&force=true&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+        query = f"?fieldManager={manager}&force=true&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
         status, answer, warnings = self.call(
             "PATCH", self.path(manifest, namespace) + query, manifest, "application/apply-patch+yaml"
         )
@@ -67,7 +69,18 @@ class ApiServer:
             raise AssertionError(f"{manifest['kind']} {manifest['metadata']['name']}: {answer.get('message')} {warnings}")
 
     def delete(self, manifest):
-        self.call("DELETE", self.path(manifest, None))
+        """Deletes an object and waits until it is gone."""
+        path = self.path(manifest, None)
+        self.call("DELETE", path)
+        wait_for(lambda: self.call("GET", path)[0] == 404, f"{path} is still there")
+
+
+def wait_for(condition, complaint, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{complaint} after {seconds} s")
+        time.sleep(0.1)
 
 
 def _file(settings, name):
@@ -76,3 +89,23 @@ def _file(settings, name):
             file.write(base64.b64decode(data))
         return file.name
     return settings.get(name) and os.path.expanduser(settings[name])
+
+
+def define(server):
+    """Installs the definition if the cluster has none, and waits until it is served. It stays, as the chart's does."""
+    served = lambda: server.call("GET", "/apis/reranker.dev/v1alpha1/rerankerdeployments")[0] == 200
+    if not served():
+        definition = next(m for m in render("reranker-operator") if m["kind"] == "CustomResourceDefinition")
+        # As a release would, so that one may take it over.
+        server.apply(definition, None, dry_run=False, manager="helm")
+    wait_for(served, "the definition is not served")
+
+
+def service_account(name):
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+
+
+def namespace(name):
+    label = "pod-security.kubernetes.io/"
+    labels = {label + "enforce": "restricted", label + "warn": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

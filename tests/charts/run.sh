@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of the charts, with a helm of this version built from its Go module into the cache folder.
 #
-#   run.sh                    everything; what needs an API server only with RERANKER_TEST_KUBECONFIG
+#   run.sh [-k NAME]          everything, or the tests of that name; an API server's part with RERANKER_TEST_KUBECONFIG
 #   RERANKER_GENERATE=1 run.sh  writes the golden files anew
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -21,4 +21,4 @@ fi
 "$cache/charts/bin/pip" install --quiet --requirement tests/charts/requirements.txt
 # Helm reads nothing of the caller's.
 export HELM_CONFIG_HOME=$home HELM_CACHE_HOME=$home HELM_DATA_HOME=$home KUBECONFIG=$home/none
-"$cache/charts/bin/python" tests/charts/test_charts.py "$@"
+"$cache/charts/bin/python" -B -m unittest discover --start-directory tests/charts "$@"

@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 import sys
-import time
 import unittest
 from pathlib import Path
 
 import yaml
-from api import ApiServer
+from api import ApiServer, define, namespace, service_account
 from helm import ROOT, helm, render, template
 from policy import CLUSTER_SCOPED, faults
 
@@ -225,34 +224,3 @@ def properties(schema, path=()):
             yield from properties(item, (*path, name))
     else:
         yield path
-
-
-def define(server):
-    """Installs the definition if the cluster has none, and waits until it is served. It stays, as the chart's does."""
-    served = lambda: server.call("GET", "/apis/reranker.dev/v1alpha1/rerankerdeployments")[0] == 200
-    if not served():
-        definition = next(m for m in render("reranker-operator") if m["kind"] == "CustomResourceDefinition")
-        server.apply(definition, None, dry_run=False)
-    deadline = time.monotonic() + 60
-    while not served():
-        if time.monotonic() > deadline:
-            raise AssertionError("the definition is not served after a minute")
-        time.sleep(0.1)
-
-
-def service_account(name):
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
-
-
-def namespace(name):
-    label = "pod-security.kubernetes.io/"
-    labels = {label + "enforce": "restricted", label + "warn": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-if __name__ == "__main__":
-    result = unittest.main(exit=False).result
-    # Each of a test's cases may fail; a test counts once.
-    failed = len({test.id().split(" ")[0] for test, _ in result.failures + result.errors})
-    print(f"charts: {result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
-    sys.exit(bool(failed))
