@@ -3,57 +3,27 @@
 No node is needed, so whether pods run is not seen here.
 """
 
-import os
 import shutil
 import tempfile
-import unittest
 from pathlib import Path
 
 import yaml
-from api import ApiServer, namespace
-from helm import ROOT, helm
-
-KUBECONFIG = os.environ.get("RERANKER_TEST_KUBECONFIG")
-SPACES = ("charts-one", "charts-two")
-DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rerankerdeployments.reranker.dev"
-OPERATOR = "charts/reranker-operator"
+from helm import ROOT
+from releases import DEFINITION, OPERATOR, SERVER, ReleaseTest
 
 
-@unittest.skipUnless(KUBECONFIG, "RERANKER_TEST_KUBECONFIG is not set: nothing was installed")
-class Releases(unittest.TestCase):
-    def setUp(self):
-        self.server = ApiServer(KUBECONFIG)
-        _, definition, _ = self.server.call("GET", DEFINITION)
-        owner = definition.get("metadata", {}).get("annotations", {}).get("meta.helm.sh/release-namespace")
-        if owner not in (None, *SPACES):
-            self.skipTest(f"the definition belongs to a release in the namespace {owner}: nothing was installed")
-        for name in SPACES:
-            self.server.apply(namespace(name), None, dry_run=False)
-            self.addCleanup(self.server.delete, namespace(name))
-
-    def helm(self, command, release, *arguments, space="charts-one"):
-        done = helm(command, release, *arguments, "--namespace", space, "--kubeconfig", KUBECONFIG)
-        self.assertEqual(done.returncode, 0, f"helm {command} {release}:\n{done.stdout}{done.stderr}")
-        self.assertNotIn("would violate PodSecurity", done.stderr)
-
-    def get(self, path):
-        status, answer, _ = self.server.call("GET", path)
-        self.assertEqual(status, 200, answer)
-        return answer
-
+class Releases(ReleaseTest):
     def install_operators(self):
         """One of the whole cluster, one of its own namespace."""
         self.helm("install", "operator", OPERATOR, "--take-ownership")
-        self.addCleanup(helm, "uninstall", "operator", "--namespace", "charts-one", "--kubeconfig", KUBECONFIG)
         settings = ("--set", "crds.install=false,watchNamespaces={charts-two}")
         self.helm("install", "operator", OPERATOR, *settings, space="charts-two")
-        self.addCleanup(helm, "uninstall", "operator", "--namespace", "charts-two", "--kubeconfig", KUBECONFIG)
 
     def test_install_upgrade_rollback_uninstall(self):
         """A definition that never upgrades, pods replaced for nothing, things left behind."""
         self.install_operators()
-        self.helm("install", "rerank", "charts/reranker")
-        self.helm("install", "rerank", "charts/reranker", "--set", "operator.enabled=false", space="charts-two")
+        self.helm("install", "rerank", SERVER)
+        self.helm("install", "rerank", SERVER, "--set", "operator.enabled=false", space="charts-two")
         deployment = "/apis/apps/v1/namespaces/charts-one/deployments/operator"
         before, original = self.get(deployment)["spec"], self.get(DEFINITION)["spec"]
 
@@ -72,25 +42,10 @@ class Releases(unittest.TestCase):
         self.assertEqual(self.get(deployment)["spec"]["replicas"], 2)
         self.assertEqual(self.get(DEFINITION)["spec"], original)
 
-        for space in SPACES:
+        for space in self.SPACES:
             for release in ("rerank", "operator"):
                 self.helm("uninstall", release, space=space)
-        self.assertEqual(self.left(), ["CustomResourceDefinition rerankerdeployments.reranker.dev"])
-
-    def left(self):
-        """What carries a label of these charts."""
-        found = set()
-        groups = ["/api/v1"] + [f"/apis/{group['preferredVersion']['groupVersion']}" for group in self.get("/apis")["groups"]]
-        for group in groups:
-            for resource in self.get(group)["resources"]:
-                if "list" not in resource["verbs"]:
-                    continue
-                path = f"{group}/{resource['name']}?labelSelector=app.kubernetes.io/managed-by=Helm,app.kubernetes.io/part-of=reranker"
-                for item in self.get(path).get("items", []):
-                    # A deleted Deployment's pods and sets go a moment later.
-                    if "ownerReferences" not in item["metadata"] and "deletionTimestamp" not in item["metadata"]:
-                        found.add(f"{resource['kind']} {item['metadata']['name']}")
-        return sorted(found)
+        self.assert_that_only_the_definition_is_left()
 
     def test_the_operators_account_may_do_its_work_and_no_more(self):
         """It would stumble over a missing permission, or have one that it does not need."""
