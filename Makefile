@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BINARY := $(CARGO_TARGET_DIR)/debug/reranker
 OPERATOR := $(CARGO_TARGET_DIR)/debug/reranker-operator
 
-.PHONY: help run test lint fmt build cuda bench bench-gpu bless generate e2e deny demo fuzz
+.PHONY: help run test lint fmt build image cuda bench bench-gpu bless generate charts e2e deny demo fuzz
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -31,6 +31,12 @@ fmt: ## format the sources
 build: ## the optimised binary: target/release/reranker under the cache folder
 	cargo build --release --package reranker
 	@echo $(CARGO_TARGET_DIR)/release/reranker
+
+# For cards too: make image IMAGES="server operator cuda"
+IMAGES := server operator
+
+image: ## the container images, with docker, buildah or podman
+	.ci/image $(IMAGES)
 
 cuda: ## all of the build for NVIDIA cards that shows without one; installs NVIDIA's compiler, says so if it cannot
 	service/engine/cuda/toolkit.sh service/engine/cuda/check.sh
@@ -63,12 +69,18 @@ bless: ## make the reference scores anew; downloads torch and transformers
 	$(CACHE)/reference/bin/pip install --quiet --requirement tests/reference/requirements.txt
 	$(CACHE)/reference/bin/python tests/reference/make_reference.py --binary $(BINARY)
 
-generate: ## write what is generated: the operator's definition, rules, golden children, plot
+generate: ## write what is generated: the operator's definition, rules, golden children, plot, values of the charts
 	cargo build --package reranker-operator
 	$(OPERATOR) crd > charts/reranker-operator/files/crd.yaml
 	$(OPERATOR) rules > charts/reranker-operator/files/rules.yaml
 	$(OPERATOR) simulate operator/simulation.csv --svg operator/simulation.svg
 	RERANKER_GENERATE=1 cargo test --package reranker-operator --lib resources::
+	python3 -m venv $(CACHE)/charts
+	$(CACHE)/charts/bin/pip install --quiet --requirement tests/charts/requirements.txt
+	$(CACHE)/charts/bin/python charts/generate.py
+
+charts: ## lint and render the Helm charts, with helm built from its Go module; see tests/charts
+	tests/charts/run.sh
 
 e2e: ## the operator on a real Kubernetes, built from Go modules; minutes the first time
 	cargo build --workspace --bins

@@ -1,0 +1,60 @@
+"""The charts on a cluster with nodes: from install to an answer, and through upgrades."""
+
+import os
+import sys
+import time
+import unittest
+
+from api import wait_for
+from releases import OPERATOR, SERVER, ReleaseTest
+
+IMAGE = os.environ.get("RERANKER_TEST_IMAGE")
+OPERATOR_IMAGE = os.environ.get("RERANKER_TEST_OPERATOR_IMAGE")
+OBJECT = "/apis/reranker.dev/v1alpha1/namespaces/charts-two/rerankerdeployments/rerank"
+
+
+def image(reference):
+    repository, _, tag = reference.rpartition(":")
+    return f"image.repository={repository},image.tag={tag}"
+
+
+@unittest.skipUnless(
+    IMAGE and OPERATOR_IMAGE, "RERANKER_TEST_IMAGE or RERANKER_TEST_OPERATOR_IMAGE is not set: no pods were started"
+)
+class Pods(ReleaseTest):
+    def test_from_install_to_uninstall(self):
+        """The commands of the README do not lead to an answer; an upgrade takes away pods that serve."""
+        small = f"{image(IMAGE)},resources.requests.cpu=100m"
+        began = time.monotonic()
+        self.helm("install", "operator", OPERATOR, "--take-ownership", "--wait", "--set", image(OPERATOR_IMAGE))
+        self.helm("install", "rerank", SERVER, "--set", small, space="charts-two")
+        wait_for(lambda: self.condition("Available") == "True", "the object is not available")
+        available = time.monotonic() - began
+        self.helm("test", "rerank", space="charts-two")
+        print(f"\ninstalled to available: {available:.1f} s, to two answers: {time.monotonic() - began:.1f} s", file=sys.stderr)
+        self.helm("test", "operator")
+
+        first = self.pods()
+        self.helm("upgrade", "rerank", SERVER, "--set", f"{small},autoscaling.minReplicas=2", space="charts-two")
+        wait_for(lambda: self.get(OBJECT)["status"]["ready"] == "2/2", "no second pod")
+        both = self.pods()
+        self.assertLess(first, both)
+        self.helm("upgrade", "operator", OPERATOR, "--wait", "--set", f"{image(OPERATOR_IMAGE)},log.format=text")
+        self.assertEqual(self.pods(), both)
+        self.helm("rollback", "rerank", "1", space="charts-two")
+
+        plain = ("--wait", "--set", f"{small},operator.enabled=false")
+        self.helm("install", "plain", SERVER, *plain, space="charts-two")
+        self.helm("test", "plain", space="charts-two")
+
+        for release, space in (("plain", "charts-two"), ("rerank", "charts-two"), ("operator", "charts-one")):
+            self.helm("uninstall", release, space=space)
+        self.assert_that_only_the_definition_is_left()
+
+    def condition(self, kind):
+        conditions = self.get(OBJECT).get("status", {}).get("conditions", [])
+        return next((condition["status"] for condition in conditions if condition["type"] == kind), None)
+
+    def pods(self):
+        path = "/api/v1/namespaces/charts-two/pods?labelSelector=app.kubernetes.io/component=server,app.kubernetes.io/instance=rerank"
+        return {pod["metadata"]["name"] for pod in self.get(path)["items"]}
