@@ -34,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 const RESYNC: Duration = Duration::from_mins(5);
 /// Time until something that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(30);
+/// Between two looks at how far loading is.
+const LOADING: Duration = Duration::from_secs(10);
 /// Objects that are passed over at the same time.
 const CONCURRENCY: u16 = 16;
 /// Events of one object within this time are one pass.
@@ -183,6 +185,8 @@ async fn pass(
     let Seen { scaler, status: autoscaling } = context.scaling.seen(&Reference::from_obj(object));
     let mut observed = observe(client, &reranker, job, problems, scaler).await?;
     observed.autoscaling = autoscaling.or_else(|| old.autoscaling.clone());
+    observed.loading = context.scaling.loading(&reranker, &observed.pods).await;
+    let retry = if observed.loading.is_empty() { retry } else { LOADING };
     let generation = object.metadata.generation.unwrap_or_default();
     let new = status::status(&reranker, generation, &observed, old, now);
     Ok((new, Action::requeue(retry)))

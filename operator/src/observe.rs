@@ -63,7 +63,7 @@ pub async fn observe(
         job,
         problems,
         scaler,
-        autoscaling: None,
+        ..Observed::default()
     })
 }
 

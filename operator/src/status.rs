@@ -19,6 +19,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeMap;
 
 /// What a pass over an object has seen.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Observed {
     pub deployment: Option<Deployment>,
     /// The pods of its selector.
     pub pods: Vec<Pod>,
+    /// What pods are loading, by name.
+    pub loading: BTreeMap<String, String>,
     /// The Job that fills the cache.
     pub job: Option<Job>,
     /// What could not be applied.

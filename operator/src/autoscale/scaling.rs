@@ -18,7 +18,8 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Error, ResourceExt};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -202,6 +203,17 @@ impl Scaling {
         self.pods.state().into_iter().filter(is_of).collect()
     }
 
+    /// What pods that are not ready are loading, by name.
+    pub async fn loading(&self, reranker: &Reranker, pods: &[v1::Pod]) -> HashMap<String, String> {
+        let port = reranker.spec.server.admin_port;
+        let tls = reranker.tls_secret().is_some();
+        let asked = pods.iter().filter(|pod| !is_ready(pod)).map(async |pod| {
+            let loading = self.signal.loading(address(pod)?, port, tls).await?;
+            Some((pod.name_any(), loading))
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
     /// The answers of the ready pods by name, and why the last silent one is so.
     async fn read(
         &self,
@@ -212,8 +224,7 @@ impl Scaling {
         let tls = reranker.tls_secret().is_some();
         let ready = pods.iter().filter(|pod| is_ready(pod));
         let asked = ready.map(async |pod| {
-            let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
-            let answer = match address.and_then(|address| address.parse().ok()) {
+            let answer = match address(pod) {
                 Some(address) => self.signal.read(address, port, tls).await,
                 None => Err(format!("pod `{}` has no address", pod.name_any())),
             };
@@ -269,6 +280,10 @@ impl Scaling {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(reference)?.record.decision?.figures
     }
+}
+
+fn address(pod: &v1::Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
 fn is_ready(pod: &v1::Pod) -> bool {

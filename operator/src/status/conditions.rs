@@ -54,7 +54,7 @@ pub(super) fn conditions(
     let mut found = Findings::default();
     let resource = &reranker.spec.accelerator.resource_name;
     let mut diagnoses: Vec<Diagnosis> =
-        pods.iter().filter_map(|pod| diagnose(pod, resource)).collect();
+        pods.iter().filter_map(|pod| diagnose(pod, resource, &observed.loading)).collect();
     diagnoses.sort_by_key(|diagnosis| std::cmp::Reverse(diagnosis.cause));
     let failure = replica_failure(observed.deployment.as_ref());
     available(&mut found, reranker, observed, &diagnoses, failure.as_ref(), ready);

@@ -1,6 +1,7 @@
 //! Why a pod does not serve, in the words of who knows: the scheduler, the kubelet, the server's last log line.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use std::collections::BTreeMap;
 
 /// Why a pod does not serve; a later one is nearer to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,8 +56,13 @@ fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
     conditions.iter().find(|condition| condition.type_ == name)
 }
 
-/// Why `pod` does not serve; none: it does. `resource` is the device that it asks for.
-pub fn diagnose(pod: &Pod, resource: &str) -> Option<Diagnosis> {
+/// Why `pod` does not serve; none: it does. `resource` is the device that it asks for, `loading` what pods say of
+/// themselves.
+pub fn diagnose(
+    pod: &Pod,
+    resource: &str,
+    loading: &BTreeMap<String, String>,
+) -> Option<Diagnosis> {
     if is_ready(pod) {
         return None;
     }
@@ -74,7 +80,11 @@ pub fn diagnose(pod: &Pod, resource: &str) -> Option<Diagnosis> {
     });
     let worst = containers.into_iter().flatten().filter_map(diagnose_container);
     let worst = worst.max_by_key(|(cause, _)| *cause);
-    let (cause, message) = worst.unwrap_or_else(|| (Cause::Starting, "is starting".to_owned()));
+    let (cause, message) = match (worst, loading.get(name)) {
+        (None, _) => (Cause::Starting, "is starting".to_owned()),
+        (Some((Cause::ModelLoading, _)), Some(loading)) => (Cause::ModelLoading, loading.clone()),
+        (Some(worst), _) => worst,
+    };
     Some(Diagnosis { cause, message: format!("pod `{name}`: {message}") })
 }
 

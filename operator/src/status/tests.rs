@@ -108,6 +108,18 @@ fn the_reason_is_the_root_cause() {
     }
 }
 
+/// A download of gigabytes would look like a pod that hangs.
+#[test]
+fn what_a_pod_says_of_its_loading_is_shown() {
+    let pods = vec![container(&json!({"running": {}}), &json!({}))];
+    let loading = [("p".to_owned(), "downloads `m`: 35 % of 3.4 GB".to_owned())].into();
+    let status = see(&json!({}), &Observed { pods, loading, ..Observed::default() });
+    for kind in ["Available", "ModelReady"] {
+        let message = &condition(&status, kind).message;
+        assert_eq!(message, "pod `p`: downloads `m`: 35 % of 3.4 GB");
+    }
+}
+
 #[test]
 fn a_service_that_is_short_of_pods_is_available_and_degraded() {
     let full = unscheduled("1 Insufficient nvidia.com/gpu.");
