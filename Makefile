@@ -82,10 +82,10 @@ generate: ## write what is generated: the operator's definition, rules, golden c
 charts: ## lint and render the Helm charts, with helm built from its Go module; see tests/charts
 	tests/charts/run.sh
 
-e2e: ## the operator on a real Kubernetes, built from Go modules; minutes the first time
+e2e: ## the operator and the charts on a real Kubernetes, built from Go modules; minutes the first time
 	cargo build --workspace --bins
 	cargo test --workspace --test cluster --no-run
-	tests/cluster/run.sh cargo test --workspace --test cluster -- --nocapture --test-threads 2
+	tests/cluster/run.sh sh -c 'cargo test --workspace --test cluster -- --nocapture --test-threads 2 && tests/charts/run.sh'
 
 fuzz: ## fuzz what clients send, FUZZ_SECONDS (60) a target; the first build takes minutes
 	tests/fuzz/run.sh

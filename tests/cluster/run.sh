@@ -2,7 +2,8 @@
 # Runs a command with a cluster that is made for it and taken down after it, or with the caller's.
 #
 #   RERANKER_TEST_KUBECONFIG   the cluster; the caller's, or set here
-#   RERANKER_TEST_IMAGE        an image of the server that its nodes can run; not set: what needs one is skipped
+#   RERANKER_TEST_IMAGE, RERANKER_TEST_OPERATOR_IMAGE
+#                              images of server and operator that its nodes can run; not set: what needs them is skipped
 #
 # `tests/cluster/run.sh bash` is a shell with the cluster's `kubectl`.
 set -euo pipefail
@@ -25,13 +26,16 @@ if [[ -n ${CLUSTER_NODE:-} ]]; then (prepare "$folder"); fi
 (up "$folder" >/dev/null)
 if [[ -n ${CLUSTER_NODE:-} ]]; then
   (node "$folder")
-  program=${CARGO_TARGET_DIR:-${CACHE%/cluster}/target}/debug/reranker
-  if [[ -x $program ]]; then
-    (image "$folder" localhost/reranker:test "$program")
-    export RERANKER_TEST_IMAGE=localhost/reranker:test
-  else
-    echo "no image of the server: $program is not built" >&2
-  fi
+  for name in reranker reranker-operator; do
+    program=${CARGO_TARGET_DIR:-${CACHE%/cluster}/target}/debug/$name
+    if [[ -x $program ]]; then
+      (image "$folder" "localhost/$name:test" "$program")
+    else
+      echo "no image of $name: $program is not built" >&2
+      exit 1
+    fi
+  done
+  export RERANKER_TEST_IMAGE=localhost/reranker:test RERANKER_TEST_OPERATOR_IMAGE=localhost/reranker-operator:test
 fi
 export RERANKER_TEST_KUBECONFIG=$folder/admin.kubeconfig KUBECONFIG=$folder/admin.kubeconfig
 "$@"
