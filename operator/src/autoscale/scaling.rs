@@ -204,7 +204,7 @@ impl Scaling {
     }
 
     /// What pods that are not ready are loading, by name.
-    pub async fn loading(&self, reranker: &Reranker, pods: &[v1::Pod]) -> HashMap<String, String> {
+    pub async fn loading(&self, reranker: &Reranker, pods: &[v1::Pod]) -> BTreeMap<String, String> {
         let port = reranker.spec.server.admin_port;
         let tls = reranker.tls_secret().is_some();
         let asked = pods.iter().filter(|pod| !is_ready(pod)).map(async |pod| {
