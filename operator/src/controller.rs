@@ -24,8 +24,8 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -53,8 +53,41 @@ pub struct Context {
     pub events: Events,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What was written last.
+    pub written: Written,
     /// The operator's own place.
     pub surroundings: Surroundings,
+}
+
+/// Statuses that this process wrote over others, by the object's uid.
+///
+/// A pass may begin before the watch has shown what the one before it wrote, and would give its conditions new times.
+#[derive(Debug, Default)]
+pub struct Written(
+    Mutex<HashMap<String, (Option<RerankerDeploymentStatus>, RerankerDeploymentStatus)>>,
+);
+
+impl Written {
+    /// The object's status, or what was written over it since.
+    fn current(&self, object: &RerankerDeployment) -> Option<RerankerDeploymentStatus> {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = object.metadata.uid.as_ref().and_then(|uid| written.get(uid));
+        written
+            .filter(|(before, _)| *before == object.status)
+            .map(|(_, after)| after.clone())
+            .or_else(|| object.status.clone())
+    }
+
+    fn wrote(&self, object: &RerankerDeployment, after: RerankerDeploymentStatus) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        written.insert(uid, (object.status.clone(), after));
+    }
+
+    fn retain(&self, objects: &[Arc<RerankerDeployment>]) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.retain(|uid, _| objects.iter().any(|it| it.metadata.uid.as_ref() == Some(uid)));
+    }
 }
 
 /// The API of a kind in the namespace, or in all.
@@ -120,6 +153,7 @@ pub async fn forget(context: Arc<Context>, objects: Store<RerankerDeployment>) {
         tokio::time::sleep(RETRY).await;
         let objects = objects.state();
         context.applier.retain(&objects);
+        context.written.retain(&objects);
         let names: HashSet<String> =
             objects.iter().map(|object| Reference::from_obj(&**object).to_string()).collect();
         context.metrics.retain(|name| names.contains(name));
@@ -147,7 +181,9 @@ async fn reconcile(
     }
     let started = Instant::now();
     let generation = object.metadata.generation.unwrap_or_default();
-    let old = object.status.clone().unwrap_or_default();
+    let old = context.written.current(&object);
+    let is_first = old.is_none();
+    let old = old.unwrap_or_default();
     let now = Time(whole_seconds(Timestamp::now()));
     let (new, action) = match validate(&object) {
         Err(invalid) => {
@@ -156,7 +192,12 @@ async fn reconcile(
         // On the heap: the future of all its steps is large.
         Ok(reranker) => Box::pin(pass(&object, reranker, &context, &old, &now)).await?,
     };
-    write_status(&object, &context, &old, new).await?;
+    if let Some(Condition { reason, .. }) = available(&new) {
+        context.metrics.object(&Reference::from_obj(&*object).to_string(), reason);
+    }
+    if is_first || old != new {
+        write_status(&object, &context, &old, new).await?;
+    }
     context.metrics.reconciled(started.elapsed());
     Ok(action)
 }
@@ -206,19 +247,13 @@ async fn seed(client: &Client, reranker: &Reranker) -> Result<i32, kube::Error> 
     Ok(replicas)
 }
 
-/// Writes the status if it says something else, and an event if the object is available for another reason.
+/// Writes the status, and an event if the object is available or degraded for another reason.
 async fn write_status(
     object: &RerankerDeployment,
     context: &Context,
     old: &RerankerDeploymentStatus,
     new: RerankerDeploymentStatus,
 ) -> Result<(), kube::Error> {
-    if let Some(Condition { reason, .. }) = available(&new) {
-        context.metrics.object(&Reference::from_obj(object).to_string(), reason);
-    }
-    if *old == new && object.status.is_some() {
-        return Ok(());
-    }
     let api: Api<RerankerDeployment> =
         Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let params = PatchParams::apply(&format!("{MANAGER}-status")).force();
@@ -228,6 +263,7 @@ async fn write_status(
         "status": new,
     });
     api.patch_status(&object.name_any(), &params, &Patch::Apply(patch)).await?;
+    context.written.wrote(object, new.clone());
     for kind in ["Available", "Degraded"] {
         let find = |status: &RerankerDeploymentStatus| {
             status.conditions.iter().find(|it| it.type_ == kind).cloned()

@@ -3,7 +3,7 @@
 use crate::apply::Applier;
 use crate::autoscale::scaling::{Reference, Scaling};
 use crate::autoscale::signal::Signal;
-use crate::controller::{Context, controller, forget, run as reconcile, scoped};
+use crate::controller::{Context, Written, controller, forget, run as reconcile, scoped};
 use crate::crd::RerankerDeployment;
 use crate::events::Events;
 use crate::leader::Leadership;
@@ -256,6 +256,7 @@ fn work_on(
         scaling: scaling.clone(),
         events: events.clone(),
         metrics: metrics.clone(),
+        written: Written::default(),
         surroundings,
     });
     spawn(work, stop, watching);

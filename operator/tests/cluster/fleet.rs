@@ -1,6 +1,6 @@
 //! Many objects.
 
-use crate::harness::{World, condition, shown};
+use crate::harness::{CLUSTER, World, condition, shown};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
@@ -15,7 +15,9 @@ const MEMORY: u64 = 60 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_objects_come_to_rest() {
-    let Some(world) = World::new("fleet", 0).await else { return };
+    // So many objects slow down what others wait for.
+    let _cluster = CLUSTER.write().await;
+    let Some(world) = World::alone("fleet", 0).await else { return };
     let operator = world.operator();
     let started = Instant::now();
     let world = &world;

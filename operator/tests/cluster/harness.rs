@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard};
 
 /// A cluster takes so long for what it does in a second when the machine is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -34,7 +34,11 @@ pub(crate) struct World {
     kubeconfig: PathBuf,
     folder: tempfile::TempDir,
     operators: AtomicU32,
+    _shares: Option<RwLockReadGuard<'static, ()>>,
 }
+
+/// Held by every test that others may run beside; whoever wants the cluster alone takes it for writing.
+pub(crate) static CLUSTER: RwLock<()> = RwLock::const_new(());
 
 /// What pods run on.
 enum Stage {
@@ -53,6 +57,13 @@ pub(crate) fn shown(what: &str) {
 impl World {
     /// A new namespace with a node of so many GPUs; none: there is no cluster here.
     pub(crate) async fn new(name: &str, gpus: u32) -> Option<Self> {
+        let shares = CLUSTER.read().await;
+        let world = Self::alone(name, gpus).await?;
+        Some(Self { _shares: Some(shares), ..world })
+    }
+
+    /// The same, for whoever holds [`CLUSTER`].
+    pub(crate) async fn alone(name: &str, gpus: u32) -> Option<Self> {
         let (base, client) = cluster(name).await?;
         let namespace = format!("{name}-{:x}", std::process::id());
         let node = Node::start(&client, &namespace, gpus).await;
@@ -61,6 +72,7 @@ impl World {
 
     /// A new namespace for pods that really run, under the strictest of the cluster's policies.
     pub(crate) async fn real(name: &str) -> Option<Self> {
+        let shares = CLUSTER.read().await;
         let (base, client) = cluster(name).await?;
         let Ok(image) = std::env::var(IMAGE) else {
             shown(&format!("{name} is skipped: {IMAGE} names no image that nodes here can run"));
@@ -71,7 +83,8 @@ impl World {
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/enforce-version": "latest",
         });
-        Some(Self::make(base, client, namespace, labels, Stage::Real(image)).await)
+        let world = Self::make(base, client, namespace, labels, Stage::Real(image)).await;
+        Some(Self { _shares: Some(shares), ..world })
     }
 
     async fn make(
@@ -94,7 +107,7 @@ impl World {
             .expect("written");
         let load = Load::start().await;
         let operators = AtomicU32::new(0);
-        Self { client, namespace, load, stage, kubeconfig, folder, operators }
+        Self { client, namespace, load, stage, kubeconfig, folder, operators, _shares: None }
     }
 
     pub(crate) fn objects(&self) -> Api<RerankerDeployment> {
