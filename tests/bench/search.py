@@ -38,6 +38,8 @@ CHARACTERS = 2000
 TOGETHER = 100
 SMALL = 10_000
 QUERIES = 500
+# Seconds.
+IDLE = 5
 TESTS = Path(__file__).parents[1]
 DEMO = TESTS.parent / "service/engine/demo"
 COLLECTION = "bench"
@@ -48,9 +50,13 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=600)
+        self.used = time.monotonic()
 
     def call(self, route: str, **body: Any) -> Any:
-        """Posts a request that must succeed."""
+        """Posts a request that must succeed; over a new connection if it was idle so long that the server may have closed it."""
+        if time.monotonic() - self.used > IDLE:
+            self.connection.close()
+        self.used = time.monotonic()
         self.connection.request("POST", f"/v1{route}", json.dumps(body | {"collection_name": COLLECTION}))
         response = self.connection.getresponse()
         answer = json.load(response)
