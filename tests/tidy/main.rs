@@ -128,6 +128,7 @@ const TIME_OF_DAY: &[&str] = &[
     "operator/src/autoscale/scaling.rs",
     "operator/src/controller.rs",
     "operator/src/leader.rs",
+    "operator/tests/cluster/hollow.rs",
     "tests/",
 ];
 
