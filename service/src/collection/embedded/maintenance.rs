@@ -104,19 +104,23 @@ pub(super) fn open_database(folder: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::new(folder, reason));
     }
     let failed = |reason: String| OpenError::new(folder, reason);
-    let connection = schema::open_for_reading(&file).map_err(|error| failed(error.to_string()))?;
-    match schema::version(&connection) {
-        Ok(schema::VERSION) => Ok(connection),
+    let mut connection =
+        schema::open_for_reading(&file).map_err(|error| failed(error.to_string()))?;
+    let mut version = schema::version(&connection);
+    if let Err(error) = &version
+        && let Some(unchanging) = schema::open_unchanging(&file, error)
+    {
+        connection = unchanging.map_err(|error| failed(error.to_string()))?;
+        version = schema::version(&connection);
+    }
+    match version {
         Ok(0) => Err(failed("nothing has been kept there yet".to_owned())),
-        Ok(version) => Err(failed(format!(
+        Ok(version) if version != schema::VERSION => Err(failed(format!(
             "the data is of version {version}, this program reads {}",
             schema::VERSION
         ))),
-        Err(error) => match schema::open_unchanging(&file, &error) {
-            Some(connection) => connection.map_err(|error| failed(error.to_string())),
-            // Whoever reads it tells what is damaged.
-            None => Ok(connection),
-        },
+        // Whoever reads a damaged one tells what is damaged.
+        Ok(_) | Err(_) => Ok(connection),
     }
 }
 

@@ -138,7 +138,7 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Plans do not depend on parameters: SQLite would make them anew for each, at four times the cost of a read.
+    // Plans do not depend on parameters, for each of which SQLite would make them anew.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
