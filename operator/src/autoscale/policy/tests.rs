@@ -171,9 +171,10 @@ proptest! {
         prop_assert!(last[0].desired == min + more || pods / 0.8 <= desired * 1.1 + 1e-6);
     }
 
-    /// Noise around a steady load does not move the number to and fro.
+    /// Noise around a steady load does not move the number to and fro, as long as its highest and its lowest are
+    /// within the tolerance of each other: 1.047 / 0.953 < 1.1.
     #[test]
-    fn noise_does_not_flap(pods in 0.5_f64..6.0, noise in prop::collection::vec(-0.1_f64..0.1, 200)) {
+    fn noise_does_not_flap(pods in 0.5_f64..6.0, noise in prop::collection::vec(-0.047_f64..0.047, 200)) {
         let trace: Vec<Step> = noise.iter().enumerate().map(|(index, noise)| Step {
             at: index as f64 * 30.0,
             tokens_per_second: pods * (1.0 + noise) * 1000.0,
