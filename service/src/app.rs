@@ -107,7 +107,7 @@ pub enum Stage {
     Loading,
     /// Models are loaded and warmed up.
     Ready,
-    /// Shutting down: admitted requests finish, new ones are refused.
+    /// Shutting down: what clients send on the connections that they have is still answered.
     Draining,
 }
 
@@ -227,14 +227,12 @@ impl App {
     /// Lets a request in whose caller waits for `timeout`, or for as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Loading`] and [`Error::Draining`].
+    /// [`Error::Loading`], and [`Error::Draining`] if it ends before it is loaded.
     pub fn admit(
         &self,
         timeout: Option<Duration>,
         principal: Principal,
     ) -> Result<Admission, Error> {
-        // Counted before the stage is read: `drain` sets the stage before it waits for the count,
-        // so no request can slip between the two.
         let received = Instant::now();
         // A deadline past the clock's range is none.
         let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
@@ -248,14 +246,19 @@ impl App {
         match *self.0.stage.borrow() {
             Stage::Loading => Err(Error::Loading),
             Stage::Ready => Ok(admission),
+            Stage::Draining if self.is_mock() || !self.models().is_empty() => Ok(admission),
             Stage::Draining => Err(Error::Draining),
         }
     }
 
-    /// Refuses new requests from now on and returns once the admitted ones are answered.
-    pub async fn drain(&self) {
+    /// Says that the service goes away: it is not ready any more.
+    pub fn leave(&self) {
         self.0.stage.send_replace(Stage::Draining);
         self.0.in_flight.close();
+    }
+
+    /// Returns once the service leaves and no request is left that was let in.
+    pub async fn drained(&self) {
         self.0.in_flight.wait().await;
     }
 
@@ -382,18 +385,27 @@ mod tests {
 
     /// A rollout would cut requests off, or hang although nothing is left to do.
     #[tokio::test]
-    async fn draining_waits_for_admitted_requests_only() {
-        let app = App::new(Vec::new());
-        app.open();
-        let admitted = app.admit(None, Principal::anonymous()).expect("is ready");
+    async fn draining_waits_for_all_that_was_let_in() {
+        let app = App::mock(RequestLimits::default());
+        let admit = || app.admit(None, Principal::anonymous());
+        let before = admit().expect("is ready");
+        app.leave();
+        let late = admit().expect("came on a connection that was there");
         let draining = tokio::spawn({
             let app = app.clone();
-            async move { app.drain().await }
+            async move { app.drained().await }
         });
-        app.stage().wait_for(|stage| *stage == Stage::Draining).await.expect("the app is alive");
-        assert!(matches!(app.admit(None, Principal::anonymous()), Err(Error::Draining)));
+        drop(before);
+        tokio::task::yield_now().await;
         assert!(!draining.is_finished());
-        drop(admitted);
+        drop(late);
         draining.await.expect("drains");
+    }
+
+    #[test]
+    fn the_gate_stays_shut_if_it_ends_while_loading() {
+        let app = App::new(Vec::new());
+        app.leave();
+        assert!(matches!(app.admit(None, Principal::anonymous()), Err(Error::Draining)));
     }
 }

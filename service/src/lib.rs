@@ -29,7 +29,7 @@
 //! - A check of a request exists once, in `api::convert`, and an error has one row for both
 //!   protocols, in `error`.
 //! - A request passes the gate ([`app::App::admit`]) whole or not at all; draining waits for those
-//!   that have passed it.
+//!   that have passed it, and lets in what comes on connections that were there before.
 //! - Texts become tokens on the blocking pool, never on an async thread.
 //! - `SQLite` is the truth of the embedded store; its search indexes may vanish and nothing is lost.
 //! - Ranges are characters on the wire and bytes in an index.

@@ -1,7 +1,8 @@
 //! Listeners, readiness and shutdown.
 //!
 //! ```text
-//! bind ──> run: gRPC, HTTP, admin ──stop──> drain: refuse, wait ──> close listeners ──> end models
+//! bind ──> run: gRPC, HTTP, admin ──stop──> no more connections, those there are told to go and
+//!          answered until they have gone ──> end models
 //!
 //! connections: TLS, bounds ──> api::guard: key, body ──> routes
 //! ```
@@ -20,7 +21,7 @@ use crate::api::guard::{CurrentKeys, Guard};
 use crate::api::http::{self, Lingering, Scheme};
 use crate::app::App;
 use crate::auth::Keys;
-use connections::Listener;
+use connections::{Closing, Listener};
 use reload::Reload;
 use std::fmt;
 use std::net::SocketAddr;
@@ -182,8 +183,8 @@ impl Server {
         self.connections.clone()
     }
 
-    /// Serves until `stop`, then drains: new requests are refused, admitted ones finish, listeners
-    /// close, the models' workers end; all within `grace`.
+    /// Serves until `stop`, then drains: new connections are refused, those there are told to go, what
+    /// still comes on them is answered, the models' workers end; all within `grace`.
     ///
     /// # Errors
     /// See [`ServeError`]; whatever is left is dropped then.
@@ -195,7 +196,7 @@ impl Server {
     ) -> Result<(), ServeError> {
         let Self { grpc, http, admin, addresses: _, limits, cors, keys, tls, reloads, connections } =
             self;
-        let close = CancellationToken::new();
+        let closing = Closing::default();
         let lingering = Lingering::default();
         let mut listeners = JoinSet::new();
         let mut background = JoinSet::new();
@@ -209,12 +210,13 @@ impl Server {
         let scheme = Scheme(if tls.is_some() { "https" } else { "http" });
         let ConnectionLimits { body_timeout, inflight_bytes, .. } = limits;
         let guard = Guard::new(keys, app.limits(), body_timeout, inflight_bytes);
-        let router = grpc::router(app.clone(), guard.clone(), close.clone(), &mut background).await;
-        listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, close.clone()));
+        let router =
+            grpc::router(app.clone(), guard.clone(), closing.end.clone(), &mut background).await;
+        listeners.spawn(listener(grpc, Protocol::Grpc).serve(router, closing.clone()));
         let router = http::router(app.clone(), guard, lingering.clone(), &cors, scheme);
-        listeners.spawn(listener(http, Protocol::Http).serve(router, close.clone()));
+        listeners.spawn(listener(http, Protocol::Http).serve(router, closing.clone()));
         let router = admin::router(app.clone(), connections.clone());
-        background.spawn(listener(admin, Protocol::Admin).serve(router, close.child_token()));
+        background.spawn(listener(admin, Protocol::Admin).serve(router, closing.at_the_end()));
         background.spawn(admin::sample_load(app.clone()));
         for reload in reloads {
             background.spawn(reload.run());
@@ -226,19 +228,26 @@ impl Server {
             // Requests of other models are still answered.
             () = worker_ended(&app) => tracing::error!("a model's worker ended: shutting down"),
         }
-        tracing::info!(in_flight = app.in_flight(), grace_seconds = grace.as_secs(), "draining");
         let deadline = Instant::now() + grace;
-        let drained = tokio::time::timeout_at(deadline, app.drain()).await.is_ok();
+        app.leave();
+        closing.leave.cancel();
+        tracing::info!(in_flight = app.in_flight(), grace_seconds = grace.as_secs(), "draining");
+        let drained = async {
+            // Until then a client that has not been told may send another request.
+            let _ = tokio::time::timeout(connections::FAREWELL, all(&mut listeners)).await;
+            app.drained().await;
+        };
+        let _ = tokio::time::timeout_at(deadline, drained).await;
         // What is dropped below is counted before.
         let in_flight = app.in_flight();
-        close.cancel();
+        let drained = in_flight == 0;
+        closing.end.cancel();
         if drained {
-            let closing = app.clone();
+            let ending = app.clone();
             // A panic of a worker has been reported where it happened.
-            let _ = tokio::task::spawn_blocking(move || closing.close_models()).await;
+            let _ = tokio::task::spawn_blocking(move || ending.close_models()).await;
             // Every request is answered; some answers may still be on their way.
-            let closed = async { while listeners.join_next().await.is_some() {} };
-            if tokio::time::timeout_at(deadline, closed).await.is_err() {
+            if tokio::time::timeout_at(deadline, all(&mut listeners)).await.is_err() {
                 let open =
                     [Protocol::Grpc, Protocol::Http].map(|protocol| connections.open(protocol));
                 let open: u64 = open.iter().sum();
@@ -278,6 +287,11 @@ fn load_keys(path: PathBuf) -> Result<(Reload, watch::Receiver<Arc<Keys>>), Stri
         };
         parsed.map_err(|error| format!("--api-keys-file `{shown}`: {error}"))
     })
+}
+
+/// Returns once all of them have ended.
+async fn all(tasks: &mut JoinSet<Ended>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 /// How a task ended.

@@ -1,4 +1,4 @@
-//! SIGTERM: what is being answered is answered, what is new is refused, the process ends.
+//! SIGTERM: what comes on the connections that are there is answered, new ones are refused, the process ends.
 
 use anyhow::{Context, Result, ensure};
 use reranker_proto::v1::RerankRequest;
@@ -34,24 +34,29 @@ fn get(base: &str, path: &str) -> Result<u16> {
     Ok(connection.answer()?.status)
 }
 
-/// Every rollout would lose requests, or send new ones to a server that is going away.
+/// Every rollout would lose requests: those in flight, and those that clients were about to send on connections that
+/// they keep. Or clients would go on with a server that is going away.
 #[test]
-fn requests_in_flight_finish_and_new_ones_are_refused() -> Result<()> {
+fn all_that_comes_on_the_connections_there_is_answered() -> Result<()> {
     let (process, mut in_flight) = with_a_request_in_flight(&[])?;
+    let mut kept = Connection::open(&process.http)?;
+    let answer = kept.post_json(PATH, &[], BODY)?;
+    assert_eq!((answer.status, answer.headers.get("connection")), (200, None));
+    let mut new = Connection::open(&process.http)?;
     assert_eq!(get(&process.admin, "/readyz")?, 200);
     process.terminate()?;
     process.wait_for("draining")?;
 
     assert_eq!(get(&process.admin, "/readyz")?, 503);
     assert_eq!(get(&process.admin, "/livez")?, 200);
-    let mut new = Connection::open(&process.http)?;
-    new.post(PATH, &[&format!("content-length: {}", BODY.len())])?;
-    new.send(BODY.as_bytes())?;
-    let refused = new.answer()?;
-    assert_eq!(refused.status, 503);
-    assert_eq!(refused.headers["retry-after"], "1");
-    let text = "the server is shutting down; retry in 1 s";
-    assert_eq!(refused.json()?, json!({"detail": text, "message": text}));
+    for connection in [&mut kept, &mut new] {
+        let answer = connection.post_json(PATH, &[], BODY)?;
+        assert_eq!((answer.status, &answer.headers["connection"][..]), (200, "close"));
+        assert!(connection.is_closed());
+    }
+    let refused = Connection::open(&process.http).err().context("new connections are refused")?;
+    let cause = refused.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    assert_eq!(cause, Some(std::io::ErrorKind::ConnectionRefused), "{refused:#}");
 
     in_flight.send(BODY.as_bytes())?;
     let answer = in_flight.answer()?;
@@ -120,17 +125,14 @@ async fn a_grpc_call_in_flight_finishes() -> Result<()> {
     // Enough work to be still running when the server is told to stop.
     let documents = (0..150).map(|i| format!("{i} {}", "so many words ".repeat(200))).collect();
     let request = RerankRequest { query: "q".into(), documents, ..RerankRequest::default() };
-    let small = RerankRequest { query: "q".into(), ..RerankRequest::default() };
-    let mut late = client.clone();
     let call = tokio::spawn(async move { client.rerank(request).await });
     until("the call is let in", async || server.app.in_flight() == 1).await;
     server.stop.cancel();
     let draining = server.app.stage();
     until("the server drains", async || *draining.borrow() == reranker::app::Stage::Draining).await;
-    let refused = late.rerank(small).await.expect_err("the server drains");
-    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    until("new connections are refused", async || server.channel().await.is_err()).await;
+    assert_eq!(server.app.in_flight(), 1);
     assert_eq!(call.await??.get_ref().results.len(), 150);
-    drop(late);
     server.ended().await
 }
 

@@ -230,6 +230,18 @@ impl World {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("is deleted");
     }
+
+    /// The same, and waits until all that was in the namespace is gone. A hollow node's pods would stay.
+    pub(crate) async fn end_and_wait(self) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let name = self.namespace.clone();
+        self.end().await;
+        let end = Instant::now() + PATIENCE;
+        while namespaces.get_opt(&name).await.expect("an answer").is_some() {
+            assert!(Instant::now() < end, "{name} is still there");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 /// The status of a condition and its reason, as `True MinimumReplicasAvailable`.

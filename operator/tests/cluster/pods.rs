@@ -35,12 +35,7 @@ async fn pods_are_replaced_without_losing_a_request() {
     let Some(world) = World::real("serve").await else { return };
     let operator = world.operator();
     let started = Instant::now();
-    world
-        .create(
-            "small",
-            &json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "drain": {"preStopSeconds": 5}}),
-        )
-        .await;
+    world.create("small", &json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 2}})).await;
     world
         .until("small", "is available", |it| {
             condition(it, "Available") == "True MinimumReplicasAvailable"

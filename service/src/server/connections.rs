@@ -1,7 +1,7 @@
 //! Connections: accepted, counted, bounded in number, time and headers, and closed in good order.
 //!
 //! ```text
-//! accept ──> TLS handshake ──> first request's head ──> requests ──> GOAWAY or close
+//! accept ──> TLS handshake ──> first request's head ──> requests ──> GOAWAY or `connection: close`
 //!            └── within the header timeout ──────────┘              └── age, shutdown, answers not taken
 //! ```
 
@@ -11,10 +11,14 @@ use super::{ConnectionLimits, Ended};
 use crate::api::guard::Untaken;
 use axum::Router;
 use axum::body::Body;
+use futures::FutureExt;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -27,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +63,9 @@ const AGE_GRACE: Duration = Duration::from_mins(10);
 /// When a connection of the admin listener is told to go at the latest. Its own limit of connections
 /// would keep the probes out if others stayed for ever.
 const ADMIN_AGE: Duration = Duration::from_mins(5);
+/// How long a client of HTTP/1.1 that is to go has for one more request, whose answer tells it so: it could have sent
+/// one at the moment that an idle connection is closed, and would lose it.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a connection may be quiet while the listener closes, and how often that is looked at.
 const QUIET: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
@@ -131,6 +139,22 @@ impl Drop for Open {
     }
 }
 
+/// How listeners come to their end.
+#[derive(Clone, Default)]
+pub(super) struct Closing {
+    /// No more connections are taken, and those there are told to go.
+    pub(super) leave: CancellationToken,
+    /// All requests are answered: whoever keeps a connection open is dropped.
+    pub(super) end: CancellationToken,
+}
+
+impl Closing {
+    /// For a listener that stays until all requests of the others are answered.
+    pub(super) fn at_the_end(&self) -> Self {
+        Self { leave: self.end.clone(), end: self.end.clone() }
+    }
+}
+
 /// A bound socket and how its connections are treated.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
@@ -141,32 +165,35 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Serves until `close`, then takes no more connections and returns once those there are closed:
-    /// each after the requests that it is working on.
-    pub(super) async fn serve(self, router: Router, close: CancellationToken) -> Ended {
+    /// Serves until it is told to leave, then takes no more connections and returns once those there are
+    /// closed: each after the requests that it is working on.
+    pub(super) async fn serve(self, router: Router, closing: Closing) -> Ended {
         let Self { socket, protocol, limits, tls, connections } = self;
         let server =
-            Server { protocol, limits, tls, router, close, builder: builder(protocol, limits) };
+            Server { protocol, limits, tls, router, closing, builder: builder(protocol, limits) };
         let server = Arc::new(server);
         let mut tasks = JoinSet::new();
+        let take = |tasks: &mut JoinSet<()>, stream, peer| {
+            let open = connections.enter(protocol);
+            let server = Arc::clone(&server);
+            tasks.spawn(async move {
+                server.connection(stream, peer).await;
+                drop(open);
+            });
+        };
         let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 Some(_) = tasks.join_next() => continue,
-                () = server.close.cancelled() => break,
+                () = server.closing.leave.cancelled() => break,
             };
             // Those that have ended do not count.
             while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, peer)) if tasks.len() < limits.connections => {
                     trouble.pause = None;
-                    let open = connections.enter(protocol);
-                    let server = Arc::clone(&server);
-                    tasks.spawn(async move {
-                        server.connection(stream, peer).await;
-                        drop(open);
-                    });
+                    take(&mut tasks, stream, peer);
                 }
                 Ok((stream, _)) => {
                     drop(stream);
@@ -176,10 +203,17 @@ impl Listener {
                 Err(error) => {
                     let pause = trouble.failed(protocol, &error, Instant::now());
                     let pause = tokio::time::sleep(pause);
-                    if server.close.run_until_cancelled(pause).await.is_none() {
+                    if server.closing.leave.run_until_cancelled(pause).await.is_none() {
                         break;
                     }
                 }
+            }
+        }
+        // The system would reset those who have connected already.
+        for _ in tasks.len()..limits.connections {
+            match unconstrained(socket.accept()).now_or_never() {
+                Some(Ok((stream, peer))) => take(&mut tasks, stream, peer),
+                _ => break,
             }
         }
         // The system refuses new connections from here on.
@@ -261,7 +295,7 @@ struct Server {
     limits: ConnectionLimits,
     tls: Option<watch::Receiver<Arc<Tls>>>,
     router: Router,
-    close: CancellationToken,
+    closing: Closing,
     builder: Builder<TokioExecutor>,
 }
 
@@ -278,7 +312,7 @@ impl Server {
         let config = tls.borrow().of(self.protocol);
         let handshake = TlsAcceptor::from(config).accept(stream);
         let handshake = tokio::time::timeout_at(begin_by, handshake);
-        match self.close.run_until_cancelled(handshake).await {
+        match self.closing.end.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => self.requests(stream, peer, begin_by).await,
             Some(Ok(Err(error))) => tracing::debug!(%peer, %error, "no TLS handshake"),
             Some(Err(_)) => tracing::debug!(%peer, "the TLS handshake took too long"),
@@ -292,15 +326,23 @@ impl Server {
     {
         let (signs, untaken) = (Signs::default(), Untaken::default());
         let io = TokioIo::new(Wire::new(io, signs.clone(), self.limits.body_timeout));
-        let service = self.router.clone().map_request({
+        let service = service_fn({
             let (signs, untaken) = (signs.clone(), untaken.clone());
-            move |mut request: http::Request<Incoming>| {
+            let (router, leave) = (self.router.clone(), self.closing.leave.clone());
+            move |mut request: Request<Incoming>| {
                 signs.begin();
                 request.extensions_mut().insert(untaken.clone());
-                request.map(Body::new)
+                let is_http1 = request.version() < Version::HTTP_2;
+                let (router, leave) = (router.clone(), leave.clone());
+                async move {
+                    let mut answer = router.oneshot(request.map(Body::new)).await?;
+                    if is_http1 && leave.is_cancelled() {
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
             }
         });
-        let service = TowerToHyperService::new(service);
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut begin = pin!(tokio::time::sleep_until(begin_by));
         let age = self.age(peer);
@@ -311,9 +353,10 @@ impl Server {
         };
         let mut age = pin!(tokio::time::sleep(age.unwrap_or_default()));
         let (mut is_new, mut is_old) = (true, false);
-        let mut quiet = pin!(quiet(&self.close, &signs));
+        let mut quiet = pin!(quiet(&self.closing.end, &signs));
         let mut stalled = pin!(untaken.stalled(self.limits.body_timeout));
-        let mut is_closing = false;
+        let mut leave = pin!(self.leave());
+        let mut is_leaving = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -338,8 +381,8 @@ impl Server {
                     connection.as_mut().graceful_shutdown();
                     age.as_mut().reset(Instant::now() + age_grace);
                 }
-                () = self.close.cancelled(), if !is_closing => {
-                    is_closing = true;
+                () = &mut leave, if !is_leaving => {
+                    is_leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut stalled => {
@@ -351,6 +394,15 @@ impl Server {
                     return;
                 }
             }
+        }
+    }
+
+    /// Returns when a connection is to take no more requests.
+    async fn leave(&self) {
+        self.closing.leave.cancelled().await;
+        // GOAWAY says which requests of HTTP/2 were not taken.
+        if self.protocol == Protocol::Http {
+            tokio::time::sleep(FAREWELL).await;
         }
     }
 
@@ -366,10 +418,10 @@ impl Server {
     }
 }
 
-/// Returns once the listener closes and the client has taken nothing for [`QUIET`], with nothing to
+/// Returns once the listener ends and the client has taken nothing for [`QUIET`], with nothing to
 /// take: it keeps a stream or a half-sent head, and would cost the rest of the grace.
-async fn quiet(close: &CancellationToken, signs: &Signs) {
-    close.cancelled().await;
+async fn quiet(end: &CancellationToken, signs: &Signs) {
+    end.cancelled().await;
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut since) = (signs.writes(), Instant::now());
