@@ -85,7 +85,7 @@ charts: ## lint and render the Helm charts, with helm built from its Go module; 
 e2e: ## the operator and the charts on a real Kubernetes, built from Go modules; minutes the first time
 	cargo build --workspace --bins
 	cargo test --workspace --test cluster --no-run
-	tests/cluster/run.sh sh -c 'cargo test --workspace --test cluster -- --nocapture --test-threads 2 && tests/charts/run.sh'
+	tests/cluster/run.sh sh -c 'tests/charts/run.sh && cargo test --workspace --test cluster -- --nocapture --test-threads 2'
 
 fuzz: ## fuzz what clients send, FUZZ_SECONDS (60) a target; the first build takes minutes
 	tests/fuzz/run.sh

@@ -29,6 +29,8 @@ class ReleaseTest(unittest.TestCase):
             self.addCleanup(self.server.delete, namespace(name))
 
     def helm(self, command, release, *arguments, space="charts-one"):
+        if command == "test":
+            arguments += ("--logs",)
         done = helm(command, release, *arguments, "--namespace", space, "--kubeconfig", KUBECONFIG)
         self.assertEqual(done.returncode, 0, f"helm {command} {release}:\n{done.stdout}{done.stderr}")
         self.assertNotIn("would violate PodSecurity", done.stderr)

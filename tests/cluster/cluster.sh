@@ -178,6 +178,7 @@ restart() {
   local command
   eval "command=($(cat "$2.command"))"
   start "$2" "${command[@]}"
+  if [[ $2 == apiserver ]]; then wait_for 120 control get --raw /readyz; fi
 }
 
 down() {

@@ -1,11 +1,15 @@
 //! What goes wrong is said, and does not spread.
 
-use crate::harness::{World, condition, shown};
+use crate::harness::{CLUSTER, World, condition, shown};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use serde_json::json;
+use std::process::Command;
 use std::time::Instant;
+use tokio::task::spawn_blocking;
+
+const RESTART: &str = "RERANKER_TEST_RESTART";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_in_the_words_of_who_knows() {
@@ -83,6 +87,42 @@ async fn one_operator_leads_and_another_takes_over() {
     let after = world.api::<Deployment>().get("small").await.expect("is there").resource_version();
     assert_ne!(before, after);
     third.kill();
+    world.end().await;
+}
+
+/// An upgrade of the control plane: what runs goes on, and so does the operator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_api_server_is_outlived() {
+    // Nobody else expects one.
+    let _cluster = CLUSTER.write().await;
+    let Ok(restart) = std::env::var(RESTART) else {
+        return shown(&format!("restart is skipped: {RESTART} is not set"));
+    };
+    let Some(world) = World::alone("restart", 2).await else { return };
+    let mut operator = world.operator();
+    let mut who = "the same operator";
+    world.create("small", &json!({})).await;
+    world.until("small", "is available", |it| condition(it, "Available").starts_with("True")).await;
+    let started = Instant::now();
+    let restarted = spawn_blocking(|| Command::new("sh").arg("-c").arg(restart).status());
+    assert!(restarted.await.expect("no panic").expect("a shell").success());
+    let away = started.elapsed().as_secs_f64();
+    world.change("small", &json!({"replicas": 2})).await;
+    let started = Instant::now();
+    world
+        .eventually("there are two", async || {
+            if operator.has_ended() {
+                // A kubelet would start it again.
+                (operator, who) = (world.operator(), "its successor");
+            }
+            let found = world.objects().get("small").await.expect("is there");
+            found.status.is_some_and(|status| status.ready == "2/2")
+        })
+        .await;
+    shown(&format!(
+        "the API server was away for {away:.1} s; a change after it was applied in {:.1} s by {who}",
+        started.elapsed().as_secs_f64(),
+    ));
     world.end().await;
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard};
 
 /// A cluster takes so long for what it does in a second when the machine is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What the chart lets the operator do.
 const RULES: &str = include_str!("../../../charts/reranker-operator/files/rules.yaml");

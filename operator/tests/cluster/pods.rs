@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 /// The node's devices are for one test at a time.
 static DEVICES: Mutex<()> = Mutex::const_new(());
 
+/// How often pods are replaced, and half as often as one is taken away.
+const ROUNDS: &str = "RERANKER_TEST_ROUNDS";
 /// Small requests at a pace that leaves the pods time.
 const STEADY: &str = "--rate 4 --documents 2 --document-chars 100";
 /// More than a pod can do; its clients wait for each other.
@@ -48,15 +50,22 @@ async fn pods_are_replaced_without_losing_a_request() {
     let http = Clients::start(&world, "small", Protocol::Http, STEADY).await;
     let grpc = Clients::start(&world, "small", Protocol::Grpc, STEADY).await;
     let mut operator = Some(operator);
-    for round in 1..=2 {
+    let rounds = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().expect("a number"));
+    for round in 1..=rounds {
         rolls(&world, round, &mut operator).await;
+    }
+    for round in 1..=2 * rounds {
+        shrinks(&world, round).await;
     }
     let (http, grpc) = (http.stop().await, grpc.stop().await);
     assert!(http.answered > 0 && grpc.answered > 0, "{http:?} {grpc:?}");
     shown(&format!(
-        "two rollouts without a spare device, operators killed meanwhile: {} calls over HTTP and {} over gRPC, none \
-         failed ({} did not leave the client)",
-        http.answered, grpc.answered, grpc.unsent
+        "{rounds} rollouts without a spare device, operators killed meanwhile, and {} scale-downs: {} calls over HTTP \
+         and {} over gRPC, none failed ({} did not leave the client)",
+        2 * rounds,
+        http.answered,
+        grpc.answered,
+        grpc.unsent
     ));
 
     world.objects().delete("small", &DeleteParams::default()).await.expect("is deleted");
@@ -95,6 +104,20 @@ async fn rolls(world: &World, round: u32, operator: &mut Option<crate::operator:
         })
         .await;
     world.until("small", "has two ready pods", |it| is_ready(it, "2/2")).await;
+}
+
+/// Takes a pod away, and another comes.
+async fn shrinks(world: &World, round: u32) {
+    for replicas in [1, 2] {
+        let bounds = json!({"minReplicas": replicas, "maxReplicas": replicas});
+        world.change("small", &json!({"autoscaling": bounds})).await;
+        world
+            .eventually(&format!("{replicas} pods, round {round}"), async || {
+                let pods = pods(world).await;
+                pods.len() == replicas && pods.iter().all(is_serving)
+            })
+            .await;
+    }
 }
 
 /// Some time within ten seconds.
