@@ -9,13 +9,9 @@ use crate::observe::{filling, is_filled, observe};
 use crate::resources::{DEPLOYMENT, MANAGER, Surroundings, resources};
 use crate::status;
 use crate::validate::{Reranker, validate};
+use crate::watches::{changes, scoped};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -90,40 +86,12 @@ impl Written {
     }
 }
 
-/// The API of a kind in the namespace, or in all.
-pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
 /// The stream of passes over the objects of a namespace, or of all.
 pub fn controller(client: &Client, namespace: Option<&str>) -> Controller<RerankerDeployment> {
-    let mine =
-        || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
-    let pods = watcher::Config::default().labels("app.kubernetes.io/name=reranker");
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     Controller::new(scoped(client, namespace), watcher::Config::default())
         .with_config(config)
-        .owns(scoped::<Deployment>(client, namespace), mine())
-        .owns(scoped::<Service>(client, namespace), mine())
-        .owns(scoped::<ServiceAccount>(client, namespace), mine())
-        .owns(scoped::<PersistentVolumeClaim>(client, namespace), mine())
-        .owns(scoped::<Job>(client, namespace), mine())
-        .owns(scoped::<PodDisruptionBudget>(client, namespace), mine())
-        .owns(scoped::<NetworkPolicy>(client, namespace), mine())
-        .owns(scoped::<Ingress>(client, namespace), mine())
-        .owns(scoped::<HorizontalPodAutoscaler>(client, namespace), mine())
-        .watches(scoped::<Pod>(client, namespace), pods, |pod| {
-            let name = pod.labels().get("app.kubernetes.io/instance").cloned();
-            let namespace = pod.namespace();
-            Some(Reference::new(&name?).within(&namespace?))
-        })
+        .reconcile_on(changes(client, namespace))
 }
 
 /// Passes over the objects until `stop`.

@@ -6,6 +6,7 @@
 //!     │                         ├─> apply       children -> cluster, then prune      writes
 //!     │                         ├─> observe     Deployment, pods, Job                reads
 //!     │                         └─> status      observed -> conditions               pure
+//!     ├─> watches: what belongs to objects -> the objects to pass over
 //!     ├─> autoscale: load of the pods -> spec.replicas, beside all that
 //!     ├─> scaler: the same figures, for KEDA
 //!     └─> server: /livez, /readyz, /metrics
@@ -33,3 +34,4 @@ pub mod scaler;
 pub mod server;
 pub mod status;
 pub mod validate;
+pub mod watches;

@@ -5,11 +5,15 @@ import sys
 import time
 import unittest
 
+import callers
 from api import wait_for
 from releases import OPERATOR, SERVER, ReleaseTest
 
 IMAGE = os.environ.get("RERANKER_TEST_IMAGE")
 OPERATOR_IMAGE = os.environ.get("RERANKER_TEST_OPERATOR_IMAGE")
+# Where the cluster's names are resolved.
+DNS = os.environ.get("RERANKER_TEST_DNS", "")
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/charts-two/endpointslices"
 OBJECT = "/apis/reranker.dev/v1alpha1/namespaces/charts-two/rerankerdeployments/rerank"
 
 
@@ -39,6 +43,7 @@ class Pods(ReleaseTest):
         wait_for(lambda: self.get(OBJECT)["status"]["ready"] == "2/2", "no second pod")
         both = self.pods()
         self.assertLess(first, both)
+        self.assert_that_callers_are_served()
         self.helm("upgrade", "operator", OPERATOR, "--wait", "--set", f"{image(OPERATOR_IMAGE)},log.format=text")
         self.assertEqual(self.pods(), both)
         self.helm("rollback", "rerank", "1", space="charts-two")
@@ -50,6 +55,17 @@ class Pods(ReleaseTest):
         for release, space in (("plain", "charts-two"), ("rerank", "charts-two"), ("operator", "charts-one")):
             self.helm("uninstall", release, space=space)
         self.assert_that_only_the_definition_is_left()
+
+    def assert_that_callers_are_served(self):
+        service = self.get("/api/v1/namespaces/charts-two/services/rerank")["spec"]["clusterIP"]
+        self.assertEqual(callers.sdk_order(f"{service}:8080", "demo"), [0, 1])
+        slices = self.get(f"{SLICES}?labelSelector=kubernetes.io/service-name=rerank-headless")["items"]
+        admins = [f"{address}:9090" for part in slices for pod in part["endpoints"] for address in pod["addresses"]]
+        name = "rerank-headless.charts-two.svc.cluster.local:50051"
+        counts = callers.grpc_calls(f"dns://{DNS}/{name}", admins, 100)
+        print(f"\n100 calls over gRPC by two pods: {counts}", file=sys.stderr)
+        self.assertEqual(sum(counts), 100)
+        self.assertTrue(all(40 <= count <= 60 for count in counts), counts)
 
     def condition(self, kind):
         conditions = self.get(OBJECT).get("status", {}).get("conditions", [])

@@ -27,6 +27,13 @@ why_no_node() {
   for need in "${NEEDED[@]}"; do
     command -v "${need%:*}" >/dev/null || { echo "${need%:*} is missing: apt install ${need#*:}"; return 1; }
   done
+  unshare --net --mount --pid --fork --mount-proc sh -ec '
+    mount -t tmpfs x /mnt && cd /mnt && mkdir lower upper work both
+    mount -t overlay x -o lowerdir=lower,upperdir=upper,workdir=work both
+    ip link add x type bridge
+    iptables --table nat --list-rules
+    mkdir "/sys/fs/cgroup/reranker-test-$0" && rmdir "/sys/fs/cgroup/reranker-test-$0"' $$ &>/dev/null ||
+    { echo "a mount, a bridge, a rule or a control group cannot be made"; return 1; }
 }
 
 packages() {

@@ -3,7 +3,7 @@
 use crate::apply::Applier;
 use crate::autoscale::scaling::{Reference, Scaling};
 use crate::autoscale::signal::Signal;
-use crate::controller::{Context, Written, controller, forget, run as reconcile, scoped};
+use crate::controller::{Context, Written, controller, forget, run as reconcile};
 use crate::crd::RerankerDeployment;
 use crate::events::Events;
 use crate::leader::Leadership;
@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::resources::Surroundings;
 use crate::scaler::{self, Scaler};
 use crate::server::{Readiness, serve};
+use crate::watches::scoped;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
