@@ -4,7 +4,7 @@
 #   RERANKER_TEST_KUBECONFIG   the cluster; the caller's, or set here
 #   RERANKER_TEST_IMAGE, RERANKER_TEST_OPERATOR_IMAGE
 #                              images of server and operator that its nodes can run; not set: what needs them is skipped
-#   RERANKER_TEST_DNS          address of the cluster's DNS, if this machine does not ask it
+#   RERANKER_TEST_DNS          ADDRESS:PORT of the cluster's DNS, if this machine does not ask it
 #   RERANKER_TEST_RESTART      a command that restarts the cluster's API server; not set: that is skipped
 #   RERANKER_TEST_ROUNDS       how often pods are replaced under load (1)
 #
@@ -39,7 +39,7 @@ if [[ -n ${CLUSTER_NODE:-} ]]; then
     fi
   done
   export RERANKER_TEST_IMAGE=localhost/reranker:test RERANKER_TEST_OPERATOR_IMAGE=localhost/reranker-operator:test
-  export RERANKER_TEST_DNS=$ADDRESS
+  export RERANKER_TEST_DNS=$ADDRESS:53
 fi
 export RERANKER_TEST_RESTART="$HERE/cluster.sh restart $folder apiserver"
 export RERANKER_TEST_KUBECONFIG=$folder/admin.kubeconfig KUBECONFIG=$folder/admin.kubeconfig

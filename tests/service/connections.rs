@@ -162,6 +162,15 @@ async fn connections_have_an_age() -> Result<()> {
     let mut busy = Connection::open(&server.http())?;
     busy.post(PATH, &[&format!("content-length: {}", BODY.len()), "expect: 100-continue"])?;
     assert_eq!(busy.answer()?.status, 100);
+    // Closed while it sends, it would lose a request.
+    let mut kept = Connection::open(&server.http())?;
+    let mut answer = kept.post_json(PATH, &[], BODY)?;
+    while answer.headers.get("connection").is_none_or(|it| it != "close") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = kept.post_json(PATH, &[], BODY)?;
+        assert_eq!(answer.status, 200);
+    }
+    assert!(kept.is_closed());
 
     assert!(idle.is_closed());
     assert!(probe.is_closed());

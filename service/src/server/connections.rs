@@ -326,9 +326,10 @@ impl Server {
     {
         let (signs, untaken) = (Signs::default(), Untaken::default());
         let io = TokioIo::new(Wire::new(io, signs.clone(), self.limits.body_timeout));
+        let leave = self.closing.leave.child_token();
         let service = service_fn({
             let (signs, untaken) = (signs.clone(), untaken.clone());
-            let (router, leave) = (self.router.clone(), self.closing.leave.clone());
+            let (router, leave) = (self.router.clone(), leave.clone());
             move |mut request: Request<Incoming>| {
                 signs.begin();
                 request.extensions_mut().insert(untaken.clone());
@@ -355,8 +356,8 @@ impl Server {
         let (mut is_new, mut is_old) = (true, false);
         let mut quiet = pin!(quiet(&self.closing.end, &signs));
         let mut stalled = pin!(untaken.stalled(self.limits.body_timeout));
-        let mut leave = pin!(self.leave());
-        let mut is_leaving = false;
+        let mut farewell = pin!(self.farewell(&leave));
+        let mut is_told = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -378,11 +379,11 @@ impl Server {
                         return;
                     }
                     is_old = true;
-                    connection.as_mut().graceful_shutdown();
+                    leave.cancel();
                     age.as_mut().reset(Instant::now() + age_grace);
                 }
-                () = &mut leave, if !is_leaving => {
-                    is_leaving = true;
+                () = &mut farewell, if !is_told => {
+                    is_told = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut stalled => {
@@ -397,9 +398,9 @@ impl Server {
         }
     }
 
-    /// Returns when a connection is to take no more requests.
-    async fn leave(&self) {
-        self.closing.leave.cancelled().await;
+    /// Returns when a connection that is to leave takes no more requests.
+    async fn farewell(&self, leave: &CancellationToken) {
+        leave.cancelled().await;
         // GOAWAY says which requests of HTTP/2 were not taken.
         if self.protocol == Protocol::Http {
             tokio::time::sleep(FAREWELL).await;
