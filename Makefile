@@ -82,7 +82,7 @@ generate: ## write what is generated: the operator's definition, rules, golden c
 charts: ## lint and render the Helm charts, with helm built from its Go module; see tests/charts
 	tests/charts/run.sh
 
-e2e: ## the operator and the charts on a real Kubernetes, built from Go modules; minutes the first time
+e2e: charts ## the operator and the charts on a real Kubernetes, built from Go modules; minutes the first time
 	cargo build --workspace --bins
 	cargo test --workspace --test cluster --no-run
 	tests/cluster/run.sh sh -c 'tests/charts/run.sh && cargo test --workspace --test cluster -- --nocapture --test-threads 2'

@@ -1,10 +1,9 @@
 //! Watches of what belongs to objects: which of them to look at again.
 //!
-//! Only metadata is read. Each watch has pauses of its own after an error: a restart of the API server ends all of
-//! them, and pauses that they shared would add up to minutes.
+//! Only metadata is read. Each of them has pauses of its own after an error: a restart of the API server ends all
+//! watches, and pauses that they shared would add up to minutes.
 
 use crate::autoscale::scaling::Reference;
-use crate::crd::RerankerDeployment;
 use crate::resources::MANAGER;
 use futures::future;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -90,7 +89,7 @@ where
             future::ready(match seen {
                 Ok(seen) => object(&seen.metadata),
                 Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "a watch");
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed");
                     None
                 }
             })
@@ -99,13 +98,8 @@ where
 }
 
 fn owner(child: &ObjectMeta) -> Option<Reference> {
-    let kind = RerankerDeployment::kind(&());
-    let group = RerankerDeployment::group(&());
-    let owners = child.owner_references.iter().flatten();
-    let mut owners = owners.filter(|owner| {
-        owner.kind == kind && owner.api_version.split('/').next() == Some(group.as_ref())
-    });
-    Some(Reference::new(&owners.next()?.name).within(child.namespace.as_deref()?))
+    let mut owners = child.owner_references.iter().flatten();
+    owners.find_map(|owner| Reference::from_owner_ref(child.namespace.as_deref(), owner, ()))
 }
 
 fn of_pod(pod: &ObjectMeta) -> Option<Reference> {

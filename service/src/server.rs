@@ -232,15 +232,15 @@ impl Server {
         app.leave();
         closing.leave.cancel();
         tracing::info!(in_flight = app.in_flight(), grace_seconds = grace.as_secs(), "draining");
-        let drained = async {
-            // Until then a client that has not been told may send another request.
-            let _ = tokio::time::timeout(connections::FAREWELL, all(&mut listeners)).await;
+        let drain = async {
+            // Connections that are told to go at the end of their farewell may have been sent one more request.
+            let _ = tokio::time::timeout(2 * connections::FAREWELL, all(&mut listeners)).await;
             app.drained().await;
         };
-        let _ = tokio::time::timeout_at(deadline, drained).await;
+        let in_time = tokio::time::timeout_at(deadline, drain).await.is_ok();
         // What is dropped below is counted before.
         let in_flight = app.in_flight();
-        let drained = in_flight == 0;
+        let drained = in_time || in_flight == 0;
         closing.end.cancel();
         if drained {
             let ending = app.clone();

@@ -59,13 +59,18 @@ class Pods(ReleaseTest):
     def assert_that_callers_are_served(self):
         service = self.get("/api/v1/namespaces/charts-two/services/rerank")["spec"]["clusterIP"]
         self.assertEqual(callers.sdk_order(f"{service}:8080", "demo"), [0, 1])
-        slices = self.get(f"{SLICES}?labelSelector=kubernetes.io/service-name=rerank-headless")["items"]
-        admins = [f"{address}:9090" for part in slices for pod in part["endpoints"] for address in pod["addresses"]]
+        wait_for(lambda: len(self.endpoints()) == 2, "the headless Service has not both pods")
+        admins = [f"{address}:9090" for address in self.endpoints()]
         name = "rerank-headless.charts-two.svc.cluster.local:50051"
         counts = callers.grpc_calls(f"dns://{DNS}/{name}", admins, 100)
         print(f"\n100 calls over gRPC by two pods: {counts}", file=sys.stderr)
         self.assertEqual(sum(counts), 100)
         self.assertTrue(all(40 <= count <= 60 for count in counts), counts)
+
+    def endpoints(self):
+        slices = self.get(f"{SLICES}?labelSelector=kubernetes.io/service-name=rerank-headless")["items"]
+        found = [endpoint for part in slices for endpoint in part["endpoints"] or []]
+        return [address for endpoint in found if endpoint["conditions"]["ready"] for address in endpoint["addresses"]]
 
     def condition(self, kind):
         conditions = self.get(OBJECT).get("status", {}).get("conditions", [])

@@ -32,7 +32,8 @@ why_no_node() {
     mount -t overlay x -o lowerdir=lower,upperdir=upper,workdir=work both
     ip link add x type bridge
     iptables --table nat --list-rules
-    mkdir "/sys/fs/cgroup/reranker-test-$0" && rmdir "/sys/fs/cgroup/reranker-test-$0"' $$ &>/dev/null ||
+    cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd memory
+    mkdir "reranker-test-$0" && rmdir "reranker-test-$0"' $$ &>/dev/null ||
     { echo "a mount, a bridge, a rule or a control group cannot be made"; return 1; }
 }
 

@@ -41,6 +41,6 @@ if [[ -n ${CLUSTER_NODE:-} ]]; then
   export RERANKER_TEST_IMAGE=localhost/reranker:test RERANKER_TEST_OPERATOR_IMAGE=localhost/reranker-operator:test
   export RERANKER_TEST_DNS=$ADDRESS:53
 fi
-export RERANKER_TEST_RESTART="$HERE/cluster.sh restart $folder apiserver"
+export RERANKER_TEST_RESTART="'$HERE/cluster.sh' restart '$folder' apiserver"
 export RERANKER_TEST_KUBECONFIG=$folder/admin.kubeconfig KUBECONFIG=$folder/admin.kubeconfig
 "$@"

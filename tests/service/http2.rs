@@ -45,7 +45,9 @@ pub(crate) fn post(address: SocketAddr, path: &str) -> http::request::Builder {
     Request::post(format!("http://{address}{path}"))
 }
 
-async fn body(response: Response<h2::RecvStream>) -> Result<(Vec<u8>, Option<HeaderMap>)> {
+pub(crate) async fn body(
+    response: Response<h2::RecvStream>,
+) -> Result<(Vec<u8>, Option<HeaderMap>)> {
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     while let Some(data) = body.data().await {

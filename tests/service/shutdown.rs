@@ -1,6 +1,8 @@
 //! SIGTERM: what comes on the connections that are there is answered, new ones are refused, the process ends.
 
+use crate::http2;
 use anyhow::{Context, Result, ensure};
+use prost::Message as _;
 use reranker_proto::v1::RerankRequest;
 use reranker_tests::checkpoint::Checkpoint;
 use reranker_tests::process::{Process, run, stderr};
@@ -47,13 +49,13 @@ fn all_that_comes_on_the_connections_there_is_answered() -> Result<()> {
     process.terminate()?;
     process.wait_for("draining")?;
 
-    assert_eq!(get(&process.admin, "/readyz")?, 503);
-    assert_eq!(get(&process.admin, "/livez")?, 200);
-    for connection in [&mut kept, &mut new] {
+    for connection in [&mut new, &mut kept] {
         let answer = connection.post_json(PATH, &[], BODY)?;
         assert_eq!((answer.status, &answer.headers["connection"][..]), (200, "close"));
         assert!(connection.is_closed());
     }
+    assert_eq!(get(&process.admin, "/readyz")?, 503);
+    assert_eq!(get(&process.admin, "/livez")?, 200);
     let refused = Connection::open(&process.http).err().context("new connections are refused")?;
     let cause = refused.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     assert_eq!(cause, Some(std::io::ErrorKind::ConnectionRefused), "{refused:#}");
@@ -131,8 +133,53 @@ async fn a_grpc_call_in_flight_finishes() -> Result<()> {
     let draining = server.app.stage();
     until("the server drains", async || *draining.borrow() == reranker::app::Stage::Draining).await;
     until("new connections are refused", async || server.channel().await.is_err()).await;
-    assert_eq!(server.app.in_flight(), 1);
     assert_eq!(call.await??.get_ref().results.len(), 150);
+    server.ended().await
+}
+
+/// What a client of HTTP/2 sends before it can know of the end is answered, on either listener.
+#[tokio::test]
+async fn requests_that_cross_goaway_are_answered() -> Result<()> {
+    let server = Running::start(vec![random("m", 1).await?], &[]).await?;
+    let request = RerankRequest {
+        query: "q".into(),
+        documents: vec!["d".into()],
+        ..RerankRequest::default()
+    };
+    let mut message = vec![0; 5];
+    request.encode(&mut message)?;
+    let length = u32::try_from(message.len() - 5)?;
+    message[1..5].copy_from_slice(&length.to_be_bytes());
+    let calls = [
+        (server.addresses.grpc, "/reranker.v1.Reranker/Rerank", "application/grpc", message),
+        (server.addresses.http, PATH, "application/json", BODY.into()),
+    ];
+    let mut connections = Vec::new();
+    for (address, ..) in &calls {
+        let (client, driver) = http2::connect(*address).await?;
+        connections.push((client.ready().await?, driver));
+    }
+    server.stop.cancel();
+    // Nothing is awaited before both are on their way.
+    let mut answers = Vec::new();
+    for ((address, path, kind, body), (client, _)) in calls.into_iter().zip(&mut connections) {
+        let head = http2::post(address, path).header("content-type", kind).body(())?;
+        let (answer, mut send) = client.send_request(head, false)?;
+        send.send_data(body.into(), true)?;
+        answers.push(answer);
+    }
+    for answer in answers {
+        let answer = answer.await?;
+        assert_eq!(answer.status(), 200);
+        let (body, trailers) = http2::body(answer).await?;
+        assert!(!body.is_empty());
+        let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+        assert!(status.is_none_or(|status| status == "0"), "{trailers:?}");
+    }
+    for (client, driver) in connections {
+        drop(client);
+        driver.await??;
+    }
     server.ended().await
 }
 

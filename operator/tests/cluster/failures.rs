@@ -3,7 +3,9 @@
 use crate::harness::{CLUSTER, World, condition, shown};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 use std::process::Command;
 use std::time::Instant;
@@ -93,20 +95,22 @@ async fn one_operator_leads_and_another_takes_over() {
 /// An upgrade of the control plane: what runs goes on, and so does the operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_api_server_is_outlived() {
-    // Nobody else expects one.
-    let _cluster = CLUSTER.write().await;
     let Ok(restart) = std::env::var(RESTART) else {
         return shown(&format!("restart is skipped: {RESTART} is not set"));
     };
+    // Nobody else expects one.
+    let _cluster = CLUSTER.write().await;
     let Some(world) = World::alone("restart", 2).await else { return };
     let mut operator = world.operator();
     let mut who = "the same operator";
     world.create("small", &json!({})).await;
     world.until("small", "is available", |it| condition(it, "Available").starts_with("True")).await;
+    let before = pods(&world).await;
     let started = Instant::now();
     let restarted = spawn_blocking(|| Command::new("sh").arg("-c").arg(restart).status());
     assert!(restarted.await.expect("no panic").expect("a shell").success());
     let away = started.elapsed().as_secs_f64();
+    assert_eq!(pods(&world).await, before, "what runs goes on");
     world.change("small", &json!({"replicas": 2})).await;
     let started = Instant::now();
     world
@@ -124,6 +128,11 @@ async fn a_restart_of_the_api_server_is_outlived() {
         started.elapsed().as_secs_f64(),
     ));
     world.end().await;
+}
+
+async fn pods(world: &World) -> Vec<String> {
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("a list");
+    pods.items.iter().map(Pod::name_any).collect()
 }
 
 /// Killed at any point, the next one ends the work.

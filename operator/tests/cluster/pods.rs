@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 /// The node's devices are for one test at a time.
 static DEVICES: Mutex<()> = Mutex::const_new(());
 
-/// How often pods are replaced, and half as often as one is taken away.
+/// Rollouts; twice as often a pod is taken away.
 const ROUNDS: &str = "RERANKER_TEST_ROUNDS";
 /// Small requests at a pace that leaves the pods time.
 const STEADY: &str = "--rate 4 --documents 2 --document-chars 100";

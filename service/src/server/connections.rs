@@ -11,7 +11,6 @@ use super::{ConnectionLimits, Ended};
 use crate::api::guard::Untaken;
 use axum::Router;
 use axum::body::Body;
-use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
@@ -31,7 +30,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -144,7 +142,7 @@ impl Drop for Open {
 pub(super) struct Closing {
     /// No more connections are taken, and those there are told to go.
     pub(super) leave: CancellationToken,
-    /// All requests are answered: whoever keeps a connection open is dropped.
+    /// Nothing more is answered: whoever keeps a connection open is dropped.
     pub(super) end: CancellationToken,
 }
 
@@ -209,14 +207,20 @@ impl Listener {
                 }
             }
         }
-        // The system would reset those who have connected already.
-        for _ in tasks.len()..limits.connections {
-            match unconstrained(socket.accept()).now_or_never() {
-                Some(Ok((stream, peer))) => take(&mut tasks, stream, peer),
-                _ => break,
+        // The system would reset those who have connected already. Asked itself, it knows of all of them.
+        let socket = socket.into_std()?;
+        while tasks.try_join_next().is_some() {}
+        while tasks.len() < limits.connections {
+            match socket.accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true)?;
+                    take(&mut tasks, TcpStream::from_std(stream)?, peer);
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(_) => break,
             }
         }
-        // The system refuses new connections from here on.
+        // It refuses new connections from here on.
         drop(socket);
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -360,6 +364,8 @@ impl Server {
         let mut is_told = false;
         loop {
             tokio::select! {
+                // In this order: what has come is taken before the connection is told to go.
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%peer, error, "connection failed");
@@ -402,7 +408,7 @@ impl Server {
     async fn farewell(&self, leave: &CancellationToken) {
         leave.cancelled().await;
         // GOAWAY says which requests of HTTP/2 were not taken.
-        if self.protocol == Protocol::Http {
+        if self.protocol != Protocol::Grpc {
             tokio::time::sleep(FAREWELL).await;
         }
     }
