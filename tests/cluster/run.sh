@@ -6,7 +6,7 @@
 #                              images of server and operator that its nodes can run; not set: what needs them is skipped
 #   RERANKER_TEST_DNS          ADDRESS:PORT of the cluster's DNS, if this machine does not ask it
 #   RERANKER_TEST_RESTART      a command that restarts the cluster's API server; not set: that is skipped
-#   RERANKER_TEST_ROUNDS       how often pods are replaced under load (1)
+#   RERANKER_TEST_ROUNDS       how often pods are replaced under load (2)
 #
 # `tests/cluster/run.sh bash` is a shell with the cluster's `kubectl`.
 set -euo pipefail

@@ -50,7 +50,7 @@ async fn pods_are_replaced_without_losing_a_request() {
     let http = Clients::start(&world, "small", Protocol::Http, STEADY).await;
     let grpc = Clients::start(&world, "small", Protocol::Grpc, STEADY).await;
     let mut operator = Some(operator);
-    let rounds = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().expect("a number"));
+    let rounds = std::env::var(ROUNDS).map_or(2, |rounds| rounds.parse().expect("a number"));
     for round in 1..=rounds {
         rolls(&world, round, &mut operator).await;
     }
